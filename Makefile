@@ -1,0 +1,48 @@
+# The README's two commands are `make demo` and `make test`; `make help` lists the rest.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PORT ?= 8080
+BIN := .venv/bin
+PATHS := components environments pipelines seatrial serving tests conftest.py
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format environments lock pipelines manifests system-deps clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+
+demo: ## from a table to a canary on this machine; KEEP=1 leaves it running, PORT=18080 moves the gateway
+	@$(PYTHON) environments/build.py check --port $(PORT)
+	@$(MAKE) --no-print-directory environments
+	@$(BIN)/seatrial demo --port $(PORT) $(if $(filter 1,$(KEEP)),--keep) $(DEMO)
+
+test: environments check ## every check and test; STRICT=1 makes a skip a failure
+	@$(BIN)/python -m pytest
+
+check: environments ## lint, formatting, types
+	@$(BIN)/ruff check $(PATHS)
+	@$(BIN)/ruff format --check --quiet $(PATHS)
+	@$(BIN)/mypy
+
+format: environments ## let ruff mend what it can
+	@$(BIN)/ruff check --fix $(PATHS)
+	@$(BIN)/ruff format $(PATHS)
+
+environments: ## build .venv and .venv-drift where their locks changed
+	@$(PYTHON) environments/build.py check
+	@$(PYTHON) environments/build.py build main drift
+
+lock: ## resolve pyproject.toml anew into environments/*.lock
+	@$(PYTHON) environments/build.py lock main drift
+
+pipelines: environments ## compile the pipelines to the committed IR
+	@$(BIN)/python -m pipelines.train
+
+manifests: environments ## hydrate the overlays into manifests/rendered (needs kubectl)
+	@$(BIN)/python -m serving.rollout.hydrate
+
+system-deps: ## say what the full test suite wants from the system
+	@echo "Debian 12:  apt-get install python3.11-venv git make chromium"
+	@echo "kubectl:    1.27 or newer, as your cluster's vendor ships it; only 'kubectl kustomize' is used"
+
+clean: ## remove what was built: environments, runs, caches
+	rm -rf .venv .venv-drift runs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

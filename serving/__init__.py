@@ -1,0 +1,1 @@
+"""What runs beside live traffic: one package per process or idea."""
