@@ -119,6 +119,7 @@ def _numbers(feature: Feature, array: NDArray[Any]) -> NDArray[Any]:
 
 def _as_integers(feature: Feature, array: NDArray[Any]) -> NDArray[np.int64]:
     if array.dtype.kind == "f":
+        array = array.astype(np.float64, copy=False)
         whole = np.isfinite(array) & (array == np.floor(array)) & (abs(array) < 2**63)
         bad = np.flatnonzero(~whole)
         if len(bad):

@@ -1,0 +1,1 @@
+"""Measures the ONNX model on the test slice."""

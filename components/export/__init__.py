@@ -1,0 +1,1 @@
+"""Turns the trained network into one ONNX graph that takes raw columns."""

@@ -1,0 +1,1 @@
+"""Draws the drift reference of a bundle and tries the detector on it."""

@@ -1,0 +1,1 @@
+"""Checks a table against its contract and splits it by time."""

@@ -1,0 +1,1 @@
+"""Compositions of components; each compiles for a cluster and runs on one machine."""

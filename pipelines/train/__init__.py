@@ -1,0 +1,1 @@
+"""From a table and a contract to a bundle."""

@@ -1,0 +1,45 @@
+"""Runs the train pipeline with kfp.local, in a process of its own that `pipelines.local` starts.
+
+kfp.local is configured through globals and prints what it does; here both disturb nobody.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from kfp import local
+
+from pipelines.interpreter import INTERPRETERS, OWNER, tell
+from pipelines.train.pipeline import train_pipeline
+from serving.lifeline import die_with_parent
+
+
+def main() -> int:
+    die_with_parent(int(sys.argv[2]))
+    request = json.loads(Path(sys.argv[1]).read_text("utf-8"))
+    images: dict[str, str] = request["interpreters"]
+    executors = train_pipeline.pipeline_spec.deployment_spec["executors"]
+    chosen = {
+        label.removeprefix("exec-").replace("-", "_"): images[_name(spec["container"]["image"])]
+        for label, spec in executors.items()
+    }
+    os.environ[INTERPRETERS] = json.dumps(chosen)
+    os.environ[OWNER] = str(os.getpid())
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=request["root"])
+    # kfp writes sys.executable in place of `python3` into each component's shell command, so what
+    # stands here is a piece of shell.
+    sys.executable = f"{shlex.quote(sys.executable)} -m pipelines.interpreter"
+    tell(result=train_pipeline(**request["arguments"]).output)
+    return 0
+
+
+def _name(image: str) -> str:
+    return image.split("@", maxsplit=1)[0].rpartition(":")[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The composition root: command line, demo, simulator, replay, report. Nothing imports it."""

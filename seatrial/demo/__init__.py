@@ -1,0 +1,1 @@
+"""The demo: from a table to a canary on one machine."""

@@ -1,0 +1,31 @@
+"""What `seatrial demo` can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from seatrial.simulator import SimulatorSettings
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """The defaults are what `make demo` runs."""
+
+    runs: Path = Path("runs")
+    """Folder that gets runs/<id>."""
+    data: Path | None = None
+    """CSV or Parquet; None: the transaction simulator."""
+    contract: Path | None = None
+    customers: int = SimulatorSettings.customers
+    days: int = SimulatorSettings.days
+    seed: int = 20_260_901
+    port: int = 8080
+    """The gateway's port on 127.0.0.1, HTTP and gRPC."""
+    rate: float = 320.0
+    """Requests a second the replay sends."""
+    connections: int = 16
+    step_seconds: float = 12.0
+    """How long each weight is held before the next step."""
+    keep: bool = False
+    """Leave the system running at the end."""

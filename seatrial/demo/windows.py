@@ -1,0 +1,92 @@
+"""Cuts a table, in time order, into the two training windows and the held-out rows."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from components.validate.table import read_table
+from serving.bundle import Contract, load_contract
+from serving.errors import DataError
+
+FIRST = (0.0, 0.6)
+LATER = (0.15, 0.75)
+HELD_OUT = (0.75, 1.0)
+"""Shares of the rows in time order; the later window never sees a held-out row."""
+Window = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Windows [from, to) of the contract's time, or of row numbers where it names none."""
+
+    table: Path
+    first: Window
+    later: Window
+    held_out: Path
+    """Parquet of the rows no training sees, in time order."""
+    summary: dict[str, Any]
+
+
+def cut(table: Path, contract_file: Path, folder: Path) -> Cut:
+    """Writes `folder/held_out.parquet`.
+
+    Raises FileError or DataError when the table is none, or lacks a class in one of the windows.
+    """
+    contract = load_contract(contract_file)
+    arrays = read_table(table, contract)
+    positive = np.asarray(arrays[contract.label.column] == contract.label.positive)
+    time = arrays[contract.time].astype(float) if contract.time else np.arange(float(len(positive)))
+    order = np.argsort(time, kind="stable")
+    windows = {
+        name: _window(time[order], *shares)
+        for name, shares in (("first", FIRST), ("later", LATER), ("held-out", HELD_OUT))
+    }
+    for name, (start, end) in windows.items():
+        inside = positive[(time >= start) & (time < end)]
+        if not 2 <= inside.sum() <= len(inside) - 2:
+            raise DataError(
+                f"{table}: the {name} window [{start:g}, {end:g}) has {int(inside.sum())} positive"
+                f" labels in {len(inside)} rows; the demo needs both classes in each window"
+            )
+    held_out = folder / "held_out.parquet"
+    kept = order[time[order] >= windows["held-out"][0]]
+    _write(held_out, {name: column[kept] for name, column in arrays.items()})
+    summary = _summary(table, contract, time[order], positive, len(arrays))
+    return Cut(table, windows["first"], windows["later"], held_out, summary)
+
+
+def _window(time: NDArray[np.float64], start: float, end: float) -> Window:
+    bounds = np.append(time, np.nextafter(time[-1], np.inf))
+    return float(bounds[int(start * len(time))]), float(bounds[int(end * len(time))])
+
+
+def _write(file: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    partial = file.with_suffix(".partial")
+    pd.DataFrame(arrays).to_parquet(partial, index=False)
+    with partial.open("rb") as handle:
+        os.fsync(handle.fileno())
+    partial.replace(file)
+
+
+def _summary(
+    table: Path,
+    contract: Contract,
+    time: NDArray[np.float64],
+    positive: NDArray[np.bool_],
+    columns: int,
+) -> dict[str, Any]:
+    return {
+        "source": f"{table.name} ({contract.name})",
+        "rows": len(positive),
+        "positives": int(positive.sum()),
+        "columns": columns,
+        "from": float(time[0]),
+        "to": float(time[-1]),
+    }

@@ -1,0 +1,1 @@
+"""KServe model server for ONNX bundles: `python -m serving.predictor`."""

@@ -1,0 +1,122 @@
+"""How the demo ends when something ends it: exit code 1, and nothing of ours left."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.running import SMALL, Demo, all_gone, demo, listens
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("drift_python")]
+
+
+def _kill_data(run: Demo) -> None:
+    run.wait_for_stage("data")
+    run.wait_until(lambda: _has(run, "spawn_main"), "the data process", 30)
+    run.child("spawn_main").kill()
+
+
+def _kill_pipeline(run: Demo) -> None:
+    run.wait_for_stage("pipeline")
+    run.wait_until(lambda: _has(run, "executor_main"), "a pipeline task", 60)
+    run.child("executor_main").kill()
+
+
+def _kill_serve(run: Demo) -> None:
+    run.wait_for_stage("serve")
+    run.wait_until(lambda: _has(run, "serving.local"), "the player", 30)
+    run.child("serving.local").kill()
+
+
+def _kill_replay(run: Demo) -> None:
+    run.wait_for_step("Canary v2 at 10 %")
+    run.child("seatrial.replay").kill()
+
+
+def _kill_gateway(run: Demo) -> None:
+    run.wait_for_stage("bad canary")
+    run.child("envoy").kill()
+
+
+def _occupy_report(run: Demo) -> None:
+    run.wait_for_stage("data")
+    (run.run / "report.html").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "failed"),
+    [
+        (_kill_data, "data"),
+        (_kill_pipeline, "pipeline"),
+        (_kill_serve, "serve"),
+        (_kill_replay, "canary"),
+        (_kill_gateway, "bad canary"),
+        (_occupy_report, "report"),
+    ],
+    ids=["data", "pipeline", "serve", "canary", "bad canary", "report"],
+)
+def test_exits_1_when_a_stage_loses_its_process(
+    tmp_path: Path, sabotage: Callable[[Demo], None], failed: str
+) -> None:
+    with demo(tmp_path, *SMALL) as run:
+        sabotage(run)
+        processes = run.processes()
+        assert run.wait(200) == 1, run.output
+        facts = run.facts()
+        assert facts["ok"] is False
+        assert [s["name"] for s in facts["stages"] if not s["ok"]] == [failed]
+        assert all_gone(processes, 5)
+        assert not listens(run.port)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stage", ["data", "pipeline", "serve"])
+def test_ends_every_child_within_5_s_of_a_signal(
+    tmp_path: Path, stage: str, number: signal.Signals
+) -> None:
+    with demo(tmp_path, *SMALL) as run:
+        run.wait_for_stage(stage)
+        time.sleep(0.5)  # into the stage's work, at no particular point of it
+        processes = [p for p in run.processes() if p.pid != run.process.pid]
+        run.process.send_signal(number)
+        assert all_gone(processes, 5)
+        assert run.wait(10) == 130
+        assert not listens(run.port)
+
+
+def test_the_next_command_ends_what_a_killed_demo_left(tmp_path: Path) -> None:
+    with demo(tmp_path, *SMALL) as run:
+        run.wait_for_step("Canary v2 at 10 %")
+        processes = run.processes()
+        run.process.kill()
+        run.process.wait()
+        assert listens(run.port)
+        shown = run.seatrial("status")
+        assert shown.returncode == 1
+        assert f"(pid {run.process.pid}) is gone" in shown.stderr
+        assert all_gone(processes, 5)
+        assert not listens(run.port)
+
+
+def test_names_a_taken_port_before_anything_starts(tmp_path: Path) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        with demo(tmp_path, "--port", str(port)) as run:
+            assert run.wait(30) == 1
+            assert f"port {port}" in run.output
+            assert not list(tmp_path.glob("runs/*"))
+
+
+def _has(run: Demo, word: str) -> bool:
+    try:
+        run.child(word)
+    except LookupError:
+        return False
+    return True

@@ -1,0 +1,165 @@
+"""The whole story, as `make demo KEEP=1` tells it, and what must hold while it runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from serving.bundle import open_bundle
+from tests.e2e.running import Demo, all_gone, demo, listens
+
+pytestmark = [pytest.mark.timeout(480), pytest.mark.usefixtures("drift_python")]
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """The demo with its defaults, ended, and its system left running."""
+    with demo(tmp_path_factory.mktemp("demo"), "--keep") as run:
+        code = run.wait(420)
+        assert code == 0, run.output
+        yield run
+
+
+@pytest.fixture(scope="module")
+def facts(told: Demo) -> dict[str, Any]:
+    return told.facts()
+
+
+def test_every_stage_ends_as_it_must(facts: dict[str, Any]) -> None:
+    assert facts["ok"] is True
+    assert [(s["name"], s["ok"]) for s in facts["stages"]] == [
+        (name, True) for name in ("data", "pipeline", "serve", "canary", "bad canary", "report")
+    ]
+
+
+def test_the_table_has_200_000_rows_and_half_to_one_percent_fraud(facts: dict[str, Any]) -> None:
+    assert facts["data"]["rows"] >= 200_000
+    assert 0.005 <= facts["data"]["positives"] / facts["data"]["rows"] <= 0.01
+
+
+def test_takes_at_most_5_minutes_and_8_gib(told: Demo, facts: dict[str, Any]) -> None:
+    started, finished = (datetime.fromisoformat(facts[key]) for key in ("started", "finished"))
+    assert (finished - started).total_seconds() <= 300
+    assert told.peak_bytes < 8 * 2**30
+
+
+def test_no_answer_fails_because_the_rollout_moved(facts: dict[str, Any]) -> None:
+    traffic = facts["traffic"]
+    assert traffic["failed_by_move"] == 0
+    assert traffic["rate"] >= 300
+    assert {row["wire"] for row in traffic["by_arm"]} == {"http", "grpc"}
+    assert traffic["answers"] == sum(row["requests"] for row in traffic["by_arm"])
+    errors = {row["arm"] for row in traffic["by_arm"] if row["errors"]}
+    assert errors == {"v3"}
+
+
+def test_sixteen_connections_get_every_answer(facts: dict[str, Any]) -> None:
+    gateway = facts["gateway"]
+    assert (gateway["connections"], gateway["errors"]) == (16, 0)
+    assert gateway["p50_ms"] <= gateway["p99_ms"]
+    assert 0 <= gateway["under_100ms"] <= 1
+
+
+def test_the_weights_follow_the_rollout(facts: dict[str, Any]) -> None:
+    assert [(entry["step"], entry["weights"]) for entry in facts["timeline"]] == [
+        ("v1 serves", {"v1": 100}),
+        ("Canary v2 at 10 %", {"v1": 90, "v2": 10}),
+        ("Canary v2 at 50 %", {"v1": 50, "v2": 50}),
+        ("Promote v2", {"v2": 100, "v1": 0}),
+        ("Remove v1", {"v2": 100}),
+        ("Canary v3 at 10 %", {"v2": 90, "v3": 10}),
+        ("Roll back v3", {"v2": 100, "v3": 0}),
+        ("Remove v3", {"v2": 100}),
+    ]
+
+
+def test_promotion_keeps_the_predictors_process(facts: dict[str, Any]) -> None:
+    pids = {entry["pids"].get("v2") for entry in facts["timeline"] if "v2" in entry["pids"]}
+    assert len(pids) == 1
+    assert psutil.pid_exists(pids.pop())
+
+
+def test_git_history_is_the_rollouts_history(told: Demo, facts: dict[str, Any]) -> None:
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], cwd=told.run / "deploy", capture_output=True, text=True, check=True
+        ).stdout
+
+    subjects = git("log", "--reverse", "--format=%s").splitlines()
+    assert subjects == ["Deploy v1", *[entry["step"] for entry in facts["timeline"][1:]]]
+    commits = {entry["step"]: entry["commit"] for entry in facts["timeline"]}
+    half = git("show", "--unified=0", "--format=", commits["Canary v2 at 50 %"])
+    changed = [line for line in half.splitlines() if re.match(r"[-+](?![-+])", line)]
+    assert [line.split() for line in changed] == [
+        ["-", "trafficPercent:", "10"],
+        ["+", "trafficPercent:", "50"],
+    ] or [line[1:].split()[-2:] for line in changed] == [
+        ["trafficPercent:", "10"],
+        ["trafficPercent:", "50"],
+    ]
+    promotion = git("show", "--format=", commits["Promote v2"])
+    assert promotion.count("\n@@ ") == 1
+
+
+def test_bundles_are_linked_and_verify(told: Demo, facts: dict[str, Any]) -> None:
+    v1, v2, v3 = facts["bundles"]
+    assert (v1["parent"], v2["parent"], v3["parent"]) == (None, v1["digest"], v2["digest"])
+    assert v1["data"] != v2["data"]
+    for bundle in facts["bundles"]:
+        found = open_bundle(told.run / "bundles" / bundle["name"])
+        assert found.digest == bundle["digest"]
+
+
+def test_prints_three_commands_that_work(told: Demo) -> None:
+    printed = told.output[told.output.index("Next:") :].splitlines()[1:4]
+    curl, status, report = (line.strip() for line in printed)
+    answer = subprocess.run(curl, shell=True, capture_output=True, text=True, check=True)  # noqa: S602
+    outputs = {o["name"]: o["data"] for o in json.loads(answer.stdout)["outputs"]}
+    assert 0 <= outputs["score"][0] <= 1
+    assert outputs["decision"][0] in ("approve", "review", "decline")
+    assert status == "seatrial status"
+    shown = told.seatrial("status", "--json")
+    assert [arm["name"] for arm in json.loads(shown.stdout)["arms"]] == ["v2"]
+    assert Path(report.split()[-1]).stat().st_size > 10_000
+
+
+def test_every_socket_is_bound_to_loopback_only(told: Demo) -> None:
+    listening = [
+        connection.laddr.ip
+        for process in told.processes()
+        for connection in process.connections(kind="inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert len(listening) >= 5
+    assert set(listening) == {"127.0.0.1"}
+
+
+def test_the_checkout_stays_clean(pytestconfig: pytest.Config) -> None:
+    ignored = subprocess.run(
+        ["git", "check-ignore", "runs/x/facts.json"],
+        cwd=pytestconfig.rootpath,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ignored.returncode == 0
+
+
+def test_the_promoted_state_comes_back_after_everything_was_killed(told: Demo) -> None:
+    processes = [p for p in told.processes() if p.pid != told.process.pid]
+    told.child("serving.local").kill()
+    assert all_gone(processes, 5)
+    assert not listens(told.port)
+    shown = told.seatrial("up", str(told.run / "deploy"), "--json")
+    assert shown.returncode == 0, shown.stderr
+    (arm,) = json.loads(shown.stdout)["arms"]
+    assert (arm["name"], arm["weight"], arm["ready"]) == ("v2", 100, True)
+    assert arm["digest"] == told.facts()["bundles"][1]["digest"]

@@ -1,0 +1,35 @@
+"""One predictor per module, so that its start is paid once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serving.bundle import Bundle
+from tests.serving.predictor.servers import Served, serve
+from tests.support.tiny import tiny_bundle
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return tiny_bundle(tmp_path_factory.mktemp("bundles"))
+
+
+@pytest.fixture(scope="module")
+def served(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    log: Path = tmp_path_factory.mktemp("predictor") / "log"
+    with serve(bundle.path, log, env={"SEATRIAL_ARM": "isvc.tiny-v1-predictor"}) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def triton_http() -> Any:
+    """tritonclient's HTTP module, which needs gevent."""
+    try:
+        import tritonclient.http  # noqa: PLC0415
+    except (ImportError, RuntimeError):
+        pytest.skip("tritonclient came without its http extra (gevent); rebuild the environment")
+    return tritonclient.http
