@@ -17,7 +17,7 @@ def code_fingerprint() -> str:
         for folder in (spec.submodule_search_locations or []) if spec else []:
             for file in sorted(Path(folder).rglob("*.py")):
                 name = file.relative_to(folder)
-                if "tests" not in name.parts:
+                if "tests" not in name.parts and name.name != "conftest.py":
                     sha = hashlib.sha256(file.read_bytes()).hexdigest()
                     digest.update(f"{package}/{name.as_posix()} {sha}\n".encode())
     return digest.hexdigest()

@@ -129,7 +129,12 @@ def _watch(
     log_file: Path,
     on_progress: Callable[[str, State], None],
 ) -> Path:
-    environment = {**os.environ, "TMPDIR": str(scratch), "PYTHONUNBUFFERED": "1"}
+    environment = {
+        **os.environ,
+        "TMPDIR": str(scratch),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONSAFEPATH": "1",  # a folder named like a package of ours, where the user stands
+    }
     failure: dict[str, Any] | None = None
     result: str | None = None
     worker = subprocess.Popen(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -38,7 +39,8 @@ def main() -> int:
 
 
 def _name(image: str) -> str:
-    return image.split("@", maxsplit=1)[0].rpartition(":")[0]
+    """The image without tag and digest; a port in a registry's name is no tag."""
+    return re.sub(r"(:[^/@]*)?(@.*)?$", "", image)
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ def fit(
         elif epoch - min(curve, key=lambda e: e.validation_loss).epoch >= settings.patience:
             break
     averaged.load_state_dict(best_state)
-    plain = torch.from_numpy(validation.weight).to(device)
+    plain = torch.tensor(validation.weight, device=device)
     slope, offset = calibrate(_pooled(averaged, judging), judging.label.double(), plain)
     averaged.slope.fill_(slope)
     averaged.offset.fill_(offset)

@@ -312,10 +312,15 @@ class Story:
         )
 
     def _gather_events(self) -> None:
-        file = self.player.events_file
-        if file.exists():
-            lines = file.read_text().splitlines()
-            self.facts.data["drift_events"] = [json.loads(line) for line in lines]
+        """The player's file outlives runs; this run's events are those of its bundles."""
+        digests = {bundle.digest for bundle in self._bundles.values()}
+        file, since = self.player.events_file, self.facts.data["started"]
+        events = map(json.loads, file.read_text().splitlines()) if file.exists() else ()
+        self.facts.data["drift_events"] = [
+            event
+            for event in events
+            if event["data"].get("bundle") in digests and event["time"] >= since
+        ]
 
     def _in_child(self, work: Callable[..., Any], arguments: dict[str, Any]) -> Any:
         log = self.folder / "logs" / "demo.log"

@@ -25,7 +25,7 @@ def break_schema(
     if fault.kind == "missing_column":
         if after.all():
             return table.drop(columns=name)
-        return table.assign(**{name: column.where(~after, None if textual else np.nan)})
+        return table.assign(**{name: column.mask(after)})
     if fault.kind == "unknown_category":
         if not textual:
             raise UsageError(f"schema fault 'unknown_category': '{name}' holds numbers, not text")

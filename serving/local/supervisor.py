@@ -70,8 +70,8 @@ class Supervisor:
     ) -> Status:
         """Returns when all is as asked, or when the wait is over and the status says what is not.
 
-        Without settings those of the last apply stay. Raises PlayerError or BundleError with nothing changed, and PlayerError when the very
-        first stable predictor does not get ready.
+        Without settings those of the last apply stay. Raises PlayerError or BundleError with
+        nothing changed, and PlayerError when the very first stable does not get ready.
         """
         async with self._applying:
             settings = settings or self._settings

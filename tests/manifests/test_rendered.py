@@ -136,14 +136,21 @@ def test_probes_ask_ports_that_the_processes_listen_on() -> None:
     ports = {port["name"]: port["containerPort"] for port in server["ports"]}
     assert ports == {"http": 8080, "grpc": 8081}
     assert {f"--{name}_port={port}" for name, port in ports.items()} <= set(server["args"])
-    assert predictor["model"]["readinessProbe"]["httpGet"] == {
-        "path": "/v2/models/fraud/ready",
+    assert server["readinessProbe"]["httpGet"] == {
+        "path": "/v2/models/{{.Name}}/ready",
         "port": ports["http"],
     }
     sidecar = predictor["containers"][0]
     tee = sidecar["ports"][0]["containerPort"]
     assert f"--port={tee}" in sidecar["args"]
     assert f"--tee_url=http://localhost:{tee}" in server["args"]
+
+
+def test_a_sick_sidecar_does_not_take_its_predictor_out_of_service() -> None:
+    manifest = read_manifest(MANIFESTS / "rendered" / "cpu.yaml")
+    sidecars = manifest.service["spec"]["predictor"]["containers"]
+    assert [sidecar["name"] for sidecar in sidecars] == ["drift-detector"]
+    assert not any("readinessProbe" in sidecar for sidecar in sidecars)
 
 
 def test_hydrating_says_so_without_kubectl(

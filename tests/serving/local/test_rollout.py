@@ -87,7 +87,7 @@ def test_traffic_is_split_as_the_manifest_states(
 ) -> None:
     counts = story.shares[step]["http"] + story.shares[step]["grpc"]
     total = counts.total()
-    assert total >= SAMPLE
+    assert total >= SAMPLE - 8  # those on their way when the counting began
     # 4.5 standard deviations of a binomial: one false alarm in 150,000 runs.
     bound = 4.5 * math.sqrt(share * (1 - share) / total)
     assert abs(counts[arm] / total - share) < bound

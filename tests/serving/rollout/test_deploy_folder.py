@@ -34,8 +34,7 @@ def test_deploys_a_service_of_another_name_from_the_same_base(tmp_path: Path) ->
     manifest = create_deploy_folder(tmp_path, BASE, churn)
     assert read_manifest(tmp_path) == manifest
     assert "fraud" not in (tmp_path / "manifest.yaml").read_text()
-    probe = manifest.service["spec"]["predictor"]["model"]["readinessProbe"]["httpGet"]
-    assert probe["path"] == "/v2/models/churn/ready"
+    assert manifest.service["spec"]["predictor"]["model"]["storageUri"].endswith("churn/v1")
     budget = next(d for d in manifest.documents if d["kind"] == "PodDisruptionBudget")
     labels = budget["spec"]["selector"]["matchLabels"]
     assert labels["serving.kserve.io/inferenceservice"] == "churn"

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from components.checked import read_checked
+from components.evaluate.core import decision_counts, run
+from components.scoring import model_scores, open_model
+from components.tests.table import small_contract
+from serving.errors import FileError
+
+
+def test_measures_the_test_slice_through_the_onnx_model(
+    checked: Path, model: Path, tmp_path: Path
+) -> None:
+    metrics = run(
+        checked=checked, model=model, evaluation=tmp_path / "eval", scored=tmp_path / "scored"
+    )
+    test = read_checked(checked).part("test")
+    score = model_scores(open_model(model / "model.onnx"), test.columns)
+    expected = roc_auc_score(test.label, score, sample_weight=test.weight)
+    assert metrics["metrics"]["roc_auc"] == pytest.approx(expected)
+    low, high = metrics["intervals"]["roc_auc"]
+    assert low < metrics["metrics"]["roc_auc"] < high
+    assert 0.6 < metrics["baseline"]["roc_auc"] < 1
+    assert metrics["rows"]["test"] == len(test)
+    assert set(metrics["curves"]) == {"roc", "pr", "calibration"}
+    assert json.loads((tmp_path / "eval" / "metrics.json").read_text()) == metrics
+
+
+def test_hands_the_drift_step_the_held_out_rows_with_their_score(
+    checked: Path, model: Path, tmp_path: Path
+) -> None:
+    run(checked=checked, model=model, evaluation=tmp_path / "eval", scored=tmp_path / "scored")
+    held_out = read_checked(checked).held_out()
+    with np.load(tmp_path / "scored", allow_pickle=False) as arrays:
+        assert set(arrays.files) == {*small_contract().feature_names, "score"}
+        assert arrays["score"].shape == (len(held_out),)
+        assert arrays["channel"].tolist() == held_out.columns["channel"].tolist()
+        assert np.array_equal(arrays["age"], held_out.columns["age"], equal_nan=True)
+
+
+def test_counts_decisions_under_rules_and_thresholds(checked: Path) -> None:
+    rows = replace(
+        read_checked(checked).rows.take(slice(0, 4)),
+        label=np.array([0, 1, 1, 0], dtype=np.int8),
+        weight=np.array([2.0, 1.0, 1.0, 4.0]),
+    )
+    rows.columns["amount"] = np.array([1.0, 1.0, 1.0, 9999.0])
+    found = decision_counts(small_contract(), rows, np.array([0.1, 0.5, 0.9, 0.0]))
+    assert found["approve"] == {"share": 0.25, "positives": 0.0}
+    assert found["decline"] == {"share": 0.625, "positives": 0.5}
+    assert found["declined"] == {"precision": 0.2, "recall": 0.5}
+    assert found["flagged"] == {"precision": pytest.approx(2 / 6), "recall": 1.0}
+
+
+def test_says_which_step_must_run_first(checked: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="no model here; give the folder that the export step"):
+        run(checked=checked, model=tmp_path, evaluation=tmp_path / "e", scored=tmp_path / "s")

@@ -1,0 +1,1 @@
+"""What the components' tests share, and tests of what the components share."""
