@@ -14,6 +14,7 @@ COMMANDS = {
     "simulate": ("seatrial.cli.model", "write a table of simulated card transactions"),
     "train": ("seatrial.cli.model", "train a bundle from a table and its contract"),
     "bundle": ("seatrial.cli.model", "verify a bundle and show what it is"),
+    "init": ("seatrial.cli.play", "write a deploy folder for a bundle"),
     "up": ("seatrial.cli.play", "play an InferenceService on this machine"),
     "apply": ("seatrial.cli.play", "make what runs equal to an edited manifest"),
     "status": ("seatrial.cli.play", "show arms, weights, processes"),

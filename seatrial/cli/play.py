@@ -11,6 +11,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from seatrial.deployment import create_deployment
+from serving.bundle import open_bundle
 from serving.local import LocalPlayer, PlayerSettings, Status, default_state_dir, load_settings
 from serving.rollout import read_manifest
 
@@ -24,6 +26,16 @@ STATE = click.option(
     default=default_state_dir,
     help="State directory; one player runs in each. [default: $SEATRIAL_STATE, else XDG's]",
 )
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--port", default=8080, show_default=True, help="The gateway's on this machine.")
+def init(folder: Path, bundle: Path, port: int) -> None:
+    """Write the deploy FOLDER that serves BUNDLE as stable predictor v1."""
+    state = create_deployment(folder, open_bundle(bundle), port=port)
+    click.echo(f"{folder}: {state.service} with stable v1 at {state.stable.storage_uri}")
 
 
 @click.command()

@@ -20,14 +20,13 @@ from seatrial.demo.repository import commit_all, create_repository
 from seatrial.demo.settings import DemoSettings
 from seatrial.demo.traffic import Traffic
 from seatrial.demo.windows import Cut, Window, cut
+from seatrial.deployment import arm, create_deployment
 from seatrial.replay import Requests, measure, read_rows, traffic_facts
 from serving.bundle import Bundle, load_contract, open_bundle
 from serving.errors import StageError
 from serving.local import LocalPlayer, Status
 from serving.rollout import (
-    Arm,
     RolloutState,
-    create_deploy_folder,
     promoted,
     rolled_back,
     with_canary,
@@ -36,8 +35,6 @@ from serving.rollout import (
     write_rollout,
 )
 
-BASE = Path(__file__).resolve().parents[2] / "manifests" / "rendered" / "base.yaml"
-PREFIX = "pvc://seatrial-bundles"
 BASELINE_SECONDS = 4.0
 BAD_ANSWERS = 10
 """Failed answers of the bad canary that are enough for a person to roll it back."""
@@ -105,11 +102,7 @@ class Story:
 
     def serve(self) -> str:
         contract = load_contract(self._contract)
-        self._state = RolloutState(
-            service=contract.name, namespace="seatrial", stable=self._arm("v1")
-        )
-        create_deploy_folder(self.deploy, BASE, self._state)
-        self._write_player_settings()
+        self._state = create_deployment(self.deploy, self._bundles["v1"], port=self.settings.port)
         create_repository(self.deploy)
         commit = commit_all(self.deploy, "Deploy v1")
         self._played = True
@@ -145,7 +138,7 @@ class Story:
         bundle = self._train("v2", self._cut.later, parent=self._bundles["v1"].digest)
         self._start_traffic()
         self._hold(BASELINE_SECONDS, "v1 alone")
-        before = self._step("Canary v2 at 10 %", with_canary(self._state, self._arm("v2"), 10))
+        before = self._step("Canary v2 at 10 %", with_canary(self._state, arm("v2", bundle), 10))
         self._hold(self.settings.step_seconds, "canary v2 at 10 %")
         self._step("Canary v2 at 50 %", with_weight(self._state, "v2", 50))
         self._hold(self.settings.step_seconds, "canary v2 at 50 %")
@@ -165,7 +158,7 @@ class Story:
         trigger = choose_trigger(good, read_rows(self._cut.held_out, good.contract))
         bad = self._bundles["v3"] = write_faulty_bundle(good, trigger, run=self.folder.name)
         self._describe("v3", bad)
-        self._step("Canary v3 at 10 %", with_canary(self._state, self._arm("v3"), 10))
+        self._step("Canary v3 at 10 %", with_canary(self._state, arm("v3", bad), 10))
         self._hold(BAD_SECONDS, "bad canary v3 at 10 %", until=self._bad_enough)
         errors = self._errors_of("v3")
         if errors < BAD_ANSWERS:
@@ -296,19 +289,6 @@ class Story:
                 **{key: lineage.get(key) for key in ("parent", "data", "code")},
                 **{key: metrics[key] for key in ("rows", "metrics", "curves")},
             }
-        )
-
-    def _arm(self, role: str) -> Arm:
-        bundle = self._bundles[role]
-        return Arm(role, f"{PREFIX}/{bundle.contract.name}/{bundle.path.name}")
-
-    def _write_player_settings(self) -> None:
-        name = self._bundles["v1"].contract.name
-        (self.deploy / "player.yaml").write_text(
-            "# This machine's settings; the manifest stays as a cluster gets it.\n"
-            f"gateway_port: {self.settings.port}\n"
-            "storage:\n"
-            f"  {PREFIX}/{name}: ../bundles\n"
         )
 
     def _gather_events(self) -> None:

@@ -10,10 +10,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
+from components.train.network import load_network, scores
+from pipelines.local import step_output
+from seatrial.replay import read_rows
 from serving.bundle import open_bundle
+from tests.e2e.asking import scores_over_http
 from tests.e2e.running import Demo, all_gone, demo, listens
 
 pytestmark = [pytest.mark.timeout(480), pytest.mark.usefixtures("drift_python")]
@@ -129,6 +134,18 @@ def test_prints_three_commands_that_work(told: Demo) -> None:
     shown = told.seatrial("status", "--json")
     assert [arm["name"] for arm in json.loads(shown.stdout)["arms"]] == ["v2"]
     assert Path(report.split()[-1]).stat().st_size > 10_000
+
+
+def test_the_gateway_gives_the_score_that_pytorch_computes(told: Demo) -> None:
+    """From the same raw rows: categories, missing values and all."""
+    network = load_network(step_output(told.run / "work" / "v2", "train", "network"))
+    held_out = read_rows(told.run / "data" / "held_out.parquet", network.contract)
+    columns = {name: column[:2000] for name, column in held_out.items()}
+    assert any(np.isnan(c).any() for c in columns.values() if c.dtype.kind == "f")
+    assert any(c.dtype == object for c in columns.values())
+    served = scores_over_http(f"127.0.0.1:{told.port}", "fraud", network.contract, columns)
+    assert len(served) == 2000
+    np.testing.assert_allclose(served, scores(network, columns), rtol=0, atol=1e-5)
 
 
 def test_every_socket_is_bound_to_loopback_only(told: Demo) -> None:
