@@ -46,10 +46,10 @@ def test_the_commands_of_the_pages_work_one_after_the_other(tmp_path: Path) -> N
 
 
 def test_cluster_commands_render(kubectl: str) -> None:
-    for command in re.findall(r"kubectl apply (-k \S+)", (ROOT / "docs/cluster.md").read_text()):
-        subprocess.run(
-            [kubectl, "kustomize", command.split()[1]], cwd=ROOT, capture_output=True, check=True
-        )
+    folders = re.findall(r"kubectl apply -k ([\w./]*\w|\.)", (ROOT / "docs/cluster.md").read_text())
+    assert len(folders) == 2
+    for folder in folders:
+        subprocess.run([kubectl, "kustomize", folder], cwd=ROOT, capture_output=True, check=True)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

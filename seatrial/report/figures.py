@@ -175,19 +175,18 @@ def _markers(timeline: Sequence[Facts], x: Scale) -> str:
         at = x(float(step["t"]))
         text = str(step["step"])
         width = 14 + len(text) * _LABEL_PX
-        row = next((r for r in (0, 1) if free[r] <= at - 9), None)
+        flipped = at + width > _RIGHT
+        left = at - width if flipped else at - 9
+        row = next((r for r in (0, 1) if free[r] <= left), None)
         height = 14.0 if row in (0, None) else 36.0
         parts.append(tag("line", x1=at, x2=at, y1=height + 9, y2=_LATENCY[1], class_="step"))
         parts.append(tag("circle", cx=at, cy=height, r=9, class_="badge"))
         parts.append(tag("text", str(position), x=at, y=height + 4, class_="badge-text"))
         if row is None:
             continue
-        if at + width > _RIGHT:
-            parts.append(tag("text", text, x=at - 14, y=height + 4, class_="step-name end"))
-            free[row] = at + 12
-        else:
-            parts.append(tag("text", text, x=at + 14, y=height + 4, class_="step-name"))
-            free[row] = at + width + 8
+        side, class_ = (-14, "step-name end") if flipped else (14, "step-name")
+        parts.append(tag("text", text, x=at + side, y=height + 4, class_=class_))
+        free[row] = at + (12 if flipped else width + 8)
     return "".join(parts)
 
 

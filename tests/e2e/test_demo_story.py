@@ -150,7 +150,7 @@ def test_the_gateway_gives_the_score_that_pytorch_computes(told: Demo) -> None:
 
 def test_every_socket_is_bound_to_loopback_only(told: Demo) -> None:
     listening = [
-        connection.laddr.ip
+        connection.laddr.ip.removeprefix("::ffff:")  # gRPC: IPv4 on a socket of both families
         for process in told.processes()
         for connection in process.connections(kind="inet")
         if connection.status == psutil.CONN_LISTEN
