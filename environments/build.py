@@ -59,9 +59,12 @@ class Environment:
 
     def fingerprint(self) -> str:
         """Changes when the lock, the project's metadata or the interpreter change."""
-        parts = [self.lock.read_bytes(), (ROOT / "pyproject.toml").read_bytes()]
-        parts.append(f"{sys.version} {ROOT} {self.without_dependencies}".encode())
-        return hashlib.sha256(b"\0".join(parts)).hexdigest()
+        import tomllib  # noqa: PLC0415 - an older Python is told so by `check`, not by a traceback
+
+        metadata = tomllib.loads((ROOT / "pyproject.toml").read_text())
+        installed = [metadata["build-system"], metadata["project"], metadata["tool"]["setuptools"]]
+        text = f"{sys.version} {ROOT} {self.without_dependencies} {installed}"
+        return hashlib.sha256(self.lock.read_bytes() + text.encode()).hexdigest()
 
     def is_built(self) -> bool:
         stamp = self.path / STAMP
