@@ -11,7 +11,8 @@ help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
 demo: ## from a table to a canary on this machine; KEEP=1 leaves it running, PORT=18080 moves the gateway
-	@$(PYTHON) environments/build.py check --port $(PORT)
+	@# Later runs leave the port to the demo, which first ends what a killed one left there.
+	@test -x $(BIN)/seatrial || $(PYTHON) environments/build.py check --port $(PORT)
 	@$(MAKE) --no-print-directory environments
 	@$(BIN)/seatrial demo --port $(PORT) $(if $(filter 1,$(KEEP)),--keep) $(DEMO)
 

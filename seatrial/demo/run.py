@@ -19,7 +19,7 @@ from seatrial.demo.facts import Facts, now
 from seatrial.demo.settings import DemoSettings
 from seatrial.demo.story import Story
 from seatrial.report import print_summary, write_report
-from serving.errors import SeatrialError
+from serving.errors import PlayerError, SeatrialError
 from serving.local import LocalPlayer, check_port_free
 
 
@@ -35,6 +35,7 @@ def run_demo(settings: DemoSettings, console: Console, *, quiet: bool = False) -
     player = LocalPlayer()
     for line in player.end_orphans():
         console.print(line)
+    _check_nothing_plays(player)
     check_port_free(settings.port)
     folder = _new_run(settings.runs)
     facts = Facts(folder, "seatrial " + shlex.join(sys.argv[1:]))
@@ -60,6 +61,17 @@ def run_demo(settings: DemoSettings, console: Console, *, quiet: bool = False) -
     if code == 0:
         _print_next(story, kept, console)
     return (130 if facts.data.get("interrupted") else code), facts
+
+
+def _check_nothing_plays(player: LocalPlayer) -> None:
+    try:
+        status = player.status()
+    except PlayerError:
+        return
+    raise PlayerError(
+        f"the player already runs '{status.service}' at {status.gateway} for {status.manifest}; "
+        "run 'seatrial down' first, or set SEATRIAL_STATE to another folder"
+    )
 
 
 def _tell(story: Story, facts: Facts, console: Console, quiet: bool) -> None:

@@ -19,7 +19,7 @@ from pipelines.local import step_output
 from seatrial.replay import read_rows
 from serving.bundle import open_bundle
 from tests.e2e.asking import scores_over_http
-from tests.e2e.running import Demo, all_gone, demo, listens
+from tests.e2e.running import Demo, all_gone, demo, free_port, listens
 
 pytestmark = [pytest.mark.timeout(480), pytest.mark.usefixtures("drift_python")]
 
@@ -146,6 +146,18 @@ def test_the_gateway_gives_the_score_that_pytorch_computes(told: Demo) -> None:
     served = scores_over_http(f"127.0.0.1:{told.port}", "fraud", network.contract, columns)
     assert len(served) == 2000
     np.testing.assert_allclose(served, scores(network, columns), rtol=0, atol=1e-5)
+
+
+def test_the_report_command_gives_the_same_facts(told: Demo, facts: dict[str, Any]) -> None:
+    shown = told.seatrial("report", str(told.run), "--json")
+    assert json.loads(shown.stdout) == facts
+
+
+def test_a_second_demo_does_not_disturb_the_one_left_running(told: Demo) -> None:
+    refused = told.seatrial("demo", "--port", str(free_port()), "--runs", str(told.folder / "no"))
+    assert refused.returncode == 1
+    assert "run 'seatrial down' first" in refused.stderr
+    assert listens(told.port)
 
 
 def test_every_socket_is_bound_to_loopback_only(told: Demo) -> None:
