@@ -2,10 +2,11 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PORT ?= 8080
 BIN := .venv/bin
-PATHS := components environments pipelines seatrial serving tests conftest.py
+PATHS := benchmarks components environments pipelines seatrial serving tests conftest.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format environments lock pipelines manifests system-deps clean
+.PHONY: help demo test check format environments lock pipelines manifests \
+	bench-rollout bench-serving system-deps clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -40,6 +41,13 @@ pipelines: environments ## compile the pipelines to the committed IR
 
 manifests: environments ## hydrate the overlays into manifests/rendered (needs kubectl)
 	@$(BIN)/python -m serving.rollout.hydrate
+
+bench-rollout: environments ## wrong decisions of rollout tools, simulated; writes benchmarks/rollout
+	@$(BIN)/python -m benchmarks.rollout
+
+bench-serving: environments ## CPU per request beside the floor and stock KServe; writes benchmarks/serving
+	@$(BIN)/python -m benchmarks.serving --write
+	@$(BIN)/python -m benchmarks.serving.queue --write
 
 system-deps: ## say what the full test suite wants from the system
 	@echo "Debian 12:  apt-get install python3.11-venv git make chromium"

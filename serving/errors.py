@@ -9,6 +9,8 @@
     ├── BundleError              a bundle is incomplete, altered, or of another contract
     ├── StageError               a stage of a longer run did not end as it must
     ├── PlayerError              the local player could not do what it was told
+    ├── GateError                a rollout's gate cannot look, decide or act
+    ├── Overloaded               too much is waiting; HTTP 503, gRPC RESOURCE_EXHAUSTED
     └── InferenceFailed          the model failed on a valid row; HTTP 500, gRPC INTERNAL
         └── InferenceTimeout     it exceeded its time budget; HTTP 504, gRPC DEADLINE_EXCEEDED
 
@@ -59,6 +61,15 @@ class StageError(SeatrialError):
 
 class PlayerError(SeatrialError):
     pass
+
+
+class GateError(SeatrialError):
+    pass
+
+
+class Overloaded(SeatrialError):
+    http_status = 503
+    grpc_status = "RESOURCE_EXHAUSTED"
 
 
 class InferenceFailed(SeatrialError):

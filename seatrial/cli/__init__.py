@@ -21,7 +21,7 @@ COMMANDS = {
     "logs": ("seatrial.cli.play", "print the log of a container"),
     "down": ("seatrial.cli.play", "end everything the player started"),
     "check": ("seatrial.cli.play", "say what a cluster would refuse in a manifest"),
-    "rollout": ("seatrial.cli.rollout", "edit rollout.yaml: canary, weight, promote, roll back"),
+    "rollout": ("seatrial.cli.rollout", "edit rollout.yaml by hand, or let the gate lead a canary"),
     "replay": ("seatrial.cli.story", "send a table's rows through the gateway, counting answers"),
     "demo": ("seatrial.cli.story", "the whole story, from a table to a canary"),
     "report": ("seatrial.cli.story", "write and summarise the report of a run"),

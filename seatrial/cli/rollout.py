@@ -1,4 +1,4 @@
-"""Edits of rollout.yaml; `seatrial apply` or a commit makes them happen."""
+"""A rollout: edits of rollout.yaml by hand, and the gate that makes them on evidence."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from seatrial.cli import gate, gate_books
+from serving.errors import UsageError
 from serving.rollout import (
     Arm,
     RolloutState,
@@ -18,6 +20,9 @@ from serving.rollout import (
     without_canary,
     write_rollout,
 )
+from serving.rollout.lease import held, holder
+from serving.rollout.store import FOLDER as RUNS
+from serving.rollout.store import Runs
 
 FOLDER = click.argument("folder", type=click.Path(path_type=Path))
 NAME = click.argument("name")
@@ -25,7 +30,12 @@ NAME = click.argument("name")
 
 @click.group()
 def rollout() -> None:
-    """Edit the rollout.yaml in FOLDER (or that file); nothing is applied."""
+    """Edit the rollout.yaml in FOLDER by hand, or let a gate lead it by plan.yaml.
+
+    By hand: show, canary, weight, promote NAME, rollback, remove; `seatrial apply` or a commit
+    makes an edit happen. By a gate: start, then status, watch, pause, resume, approve, promote,
+    abort; history, replay, verify, simulate and plan look back and ahead.
+    """
 
 
 @rollout.command()
@@ -56,9 +66,17 @@ def weight(folder: Path, name: str, percent: int) -> None:
 
 @rollout.command()
 @FOLDER
-@NAME
-def promote(folder: Path, name: str) -> None:
-    """Make the canary NAME stable; the old stable stays listed at 0 %, warm."""
+@click.argument("name", required=False)
+@gate.RUNS_DIR
+def promote(folder: Path, name: str | None, runs_dir: Path | None) -> None:
+    """Make the canary stable; the old stable stays listed at 0 %, warm.
+
+    Without NAME the gate that leads the run is asked to do it, whatever the evidence. With NAME
+    rollout.yaml is edited by hand.
+    """
+    if name is None:
+        gate.request(folder, "promote", runs_dir=runs_dir)
+        return
     _edit(folder, lambda state: promoted(state, name))
 
 
@@ -77,7 +95,18 @@ def remove(folder: Path, name: str) -> None:
     _edit(folder, lambda state: without_canary(state, name))
 
 
+for command in (*gate.COMMANDS, *gate_books.COMMANDS):
+    rollout.add_command(command)
+
+
 def _edit(folder: Path, change: Callable[[RolloutState], RolloutState]) -> None:
+    runs = Runs((folder if folder.is_dir() else folder.parent) / RUNS)
+    run = runs.current()
+    if held(runs.lease_file) and run is not None and not run.load().orders.paused:
+        raise UsageError(
+            f"{folder}: {holder(runs.lease_file)} leads run {run.id}; use 'promote' without a name,"
+            " 'abort', or 'pause' it before you edit by hand"
+        )
     state = change(read_rollout(folder))
     write_rollout(folder, state)
     _print(state)

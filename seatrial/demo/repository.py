@@ -21,6 +21,11 @@ def commit_all(folder: Path, message: str) -> str:
     """Commits every change and returns the abbreviated commit id."""
     _git(folder, "add", "--all")
     _git(folder, "commit", "--quiet", "--message", message)
+    return head(folder)
+
+
+def head(folder: Path) -> str:
+    """The abbreviated id of the last commit."""
     return _git(folder, "rev-parse", "--short", "HEAD")
 
 

@@ -57,7 +57,7 @@ def run_demo(settings: DemoSettings, console: Console, *, quiet: bool = False) -
                 story.close()
             facts.data["finished"] = now()
             facts.save()
-    code = _report(facts, folder, console)
+    code = report(facts, folder, console)
     if code == 0:
         _print_next(story, kept, console)
     return (130 if facts.data.get("interrupted") else code), facts
@@ -80,7 +80,8 @@ def _tell(story: Story, facts: Facts, console: Console, quiet: bool) -> None:
         "pipeline": story.pipeline,
         "serve": story.serve,
         "canary": story.canary,
-        "bad canary": story.bad_canary,
+        "failing canary": story.failing_canary,
+        "shifted canary": story.shifted_canary,
     }
     for number, (name, stage) in enumerate(stages.items(), start=1):
         title = f"{number}/{len(stages) + 1} {name}"
@@ -99,13 +100,13 @@ def _update(spinner: Spinner, title: str, line: str) -> None:
     spinner.update(f"{title}: {line}")
 
 
-def _report(facts: Facts, folder: Path, console: Console) -> int:
+def report(facts: Facts, folder: Path, console: Console) -> int:
     """The last stage; a run that failed earlier gets its report too. Returns the exit code."""
     try:
         with facts.stage("report") as entry:
             file = folder / "report.html"
             entry["detail"] = str(file)
-            facts.data["stages"][-1]["ok"] = True
+            entry["ok"] = True  # as the page it writes shall say
             write_report(facts.data, folder)
     except (SeatrialError, OSError) as error:
         facts.data["ok"] = False

@@ -15,8 +15,9 @@ from seatrial.demo import checks
 from seatrial.demo.child import run_in_child
 from seatrial.demo.facts import Facts
 from seatrial.demo.fault_choice import choose_trigger
-from seatrial.demo.faulty_bundle import write_faulty_bundle
-from seatrial.demo.repository import commit_all, create_repository
+from seatrial.demo.faulty_bundle import write_failing_bundle, write_shifted_bundle
+from seatrial.demo.guard import Guard, demo_plan, write_plan
+from seatrial.demo.repository import commit_all, create_repository, head
 from seatrial.demo.settings import DemoSettings
 from seatrial.demo.traffic import Traffic
 from seatrial.demo.windows import Cut, Window, cut
@@ -25,20 +26,12 @@ from seatrial.replay import Requests, measure, read_rows, traffic_facts
 from serving.bundle import Bundle, load_contract, open_bundle
 from serving.errors import StageError
 from serving.local import LocalPlayer, Status
-from serving.rollout import (
-    RolloutState,
-    promoted,
-    rolled_back,
-    with_canary,
-    with_weight,
-    without_canary,
-    write_rollout,
-)
+from serving.rollout import read_rollout, with_canary, write_rollout
+from serving.rollout.gate import Phase
 
 BASELINE_SECONDS = 4.0
-BAD_ANSWERS = 10
-"""Failed answers of the bad canary that are enough for a person to roll it back."""
-BAD_SECONDS = 60.0
+SHIFT = 1.5
+"""Added to the logit of every score of the bundle that answers fast and wrongly."""
 Progress = Callable[[str], None]
 
 
@@ -60,7 +53,6 @@ class Story:
         self._cut: Cut
         self._contract: Path
         self._bundles: dict[str, Bundle] = {}
-        self._state: RolloutState
 
     def close(self) -> None:
         """Ends the replay and the player."""
@@ -71,7 +63,7 @@ class Story:
 
     def curl(self) -> str:
         """A prediction worth pasting."""
-        url = f"http://127.0.0.1:{self.settings.port}/v2/models/{self._state.service}/infer"
+        url = f"http://127.0.0.1:{self.settings.port}/v2/models/{self._bundles['v1'].contract.name}/infer"
         return f"curl -s {url} -d @{self._example}"
 
     def data(self) -> str:
@@ -102,7 +94,8 @@ class Story:
 
     def serve(self) -> str:
         contract = load_contract(self._contract)
-        self._state = create_deployment(self.deploy, self._bundles["v1"], port=self.settings.port)
+        bundle = self._bundles["v1"]
+        create_deployment(self.deploy, bundle, port=self.settings.port)
         create_repository(self.deploy)
         commit = commit_all(self.deploy, "Deploy v1")
         self._played = True
@@ -110,7 +103,7 @@ class Story:
             self.deploy, owner_pid=os.getpid(), wait_seconds=60, progress=self.progress
         )
         self.progress("asking both wires for the golden rows")
-        checks.golden_rows(status, self._bundles["v1"])
+        checks.golden_rows(status, bundle)
         checks.sidecars_know(status)
         rows = read_rows(self._cut.held_out, contract)
         self._example.write_bytes(Requests(rows, contract, status.service).http_body(0))
@@ -138,50 +131,84 @@ class Story:
         bundle = self._train("v2", self._cut.later, parent=self._bundles["v1"].digest)
         self._start_traffic()
         self._hold(BASELINE_SECONDS, "v1 alone")
-        before = self._step("Canary v2 at 10 %", with_canary(self._state, arm("v2", bundle), 10))
-        self._hold(self.settings.step_seconds, "canary v2 at 10 %")
-        self._step("Canary v2 at 50 %", with_weight(self._state, "v2", 50))
-        self._hold(self.settings.step_seconds, "canary v2 at 50 %")
-        after = self._step("Promote v2", promoted(self._state, "v2"))
-        pids = before.arm("v2").pids, after.arm("v2").pids
-        if pids[0] != pids[1]:
-            raise StageError(f"promotion restarted v2: its pids were {pids[0]}, now {pids[1]}")
-        self._hold(self.settings.step_seconds / 2, "v2 promoted, v1 warm")
-        status = self._step("Remove v1", without_canary(self._state, "v1"))
+        before = self._enter("v2", bundle)
+        guard = self._guard("v2")
+        if guard.outcome is not Phase.DONE:
+            raise StageError(f"the gate did not promote v2: {guard.last_reason}")
+        status = self.player.status()
+        if before.arm("v2").pids != status.arm("v2").pids:
+            raise StageError(
+                f"promotion restarted v2: its pids were {before.arm('v2').pids},"
+                f" now {status.arm('v2').pids}"
+            )
         checks.nothing_restarted(status)
         checks.sidecars_saw_rows(status)
         self._count()
-        return f"{bundle.path.name} promoted with its processes unchanged, {_quality(bundle)}"
+        return f"{bundle.path.name} promoted by the gate, processes unchanged, {_quality(bundle)}"
 
-    def bad_canary(self) -> str:
+    def failing_canary(self) -> str:
         good = self._bundles["v2"]
         trigger = choose_trigger(good, read_rows(self._cut.held_out, good.contract))
-        bad = self._bundles["v3"] = write_faulty_bundle(good, trigger, run=self.folder.name)
-        self._describe("v3", bad)
-        self._step("Canary v3 at 10 %", with_canary(self._state, arm("v3", bad), 10))
-        self._hold(BAD_SECONDS, "bad canary v3 at 10 %", until=self._bad_enough)
-        errors = self._errors_of("v3")
-        if errors < BAD_ANSWERS:
-            raise StageError(f"v3 failed {errors} times in {BAD_SECONDS:g} s; expected more")
-        status = self._step("Roll back v3", rolled_back(self._state))
-        rolled = time.time()
-        if status.weights["v3"] != 0:
-            raise StageError(f"v3 still has {status.weights['v3']} % after the rollback")
-        self._hold(self.settings.step_seconds / 2, "rolled back, v3 dark")
-        answers = self._traffic().answers_so_far()
-        late = answers[(answers["t"] > rolled) & (answers["arm"] == "v3")]
-        if len(late):
-            raise StageError(f"v3 answered {len(late)} requests sent after its rollback")
-        status = self._step("Remove v3", without_canary(self._state, "v3"))
-        self._hold(2.0, "v2 alone")
+        self._describe("v3", write_failing_bundle(good, trigger, run=self.folder.name))
+        reason = self._refused("v3", "errors")
+        return f"v3 fails where {trigger.feature} > {trigger.above:g}; {reason}"
+
+    def shifted_canary(self) -> str:
+        good = self._bundles["v2"]
+        self._describe("v4", write_shifted_bundle(good, SHIFT, run=self.folder.name))
+        reason = self._refused("v4", "scores")
+        self._hold(BASELINE_SECONDS / 2, "v2 alone")
         self._traffic().stop()
         self._count()
         self._gather_events()
-        checks.nothing_restarted(status)
-        return (
-            f"v3 failed {errors} requests where {trigger.feature} > {trigger.above:g}; "
-            "rolled back, not asked again"
+        checks.nothing_restarted(self.player.status())
+        return f"v4 answers fast and wrongly; {reason}"
+
+    def _refused(self, role: str, kind: str) -> str:
+        """Lets a bad canary in; returns why the gate kept it out, which must be by this metric."""
+        self._enter(role, self._bundles[role])
+        guard = self._guard(role)
+        gone = time.time()
+        if guard.outcome is not Phase.ROLLED_BACK or guard.stopped_by != kind:
+            raise StageError(f"the gate did not stop {role} by its {kind}: {guard.last_reason}")
+        self._hold(BASELINE_SECONDS / 2, f"{role} is gone")
+        answers = self._traffic().answers_so_far()
+        late = int(((answers["t"] > gone) & (answers["arm"] == role)).sum())
+        if late:
+            raise StageError(f"{role} answered {late} requests sent after its rollback")
+        checks.nothing_restarted(self.player.status())
+        self._count()
+        return guard.verdict
+
+    def _enter(self, role: str, bundle: Bundle) -> Status:
+        """A person's part: the canary is listed at 0 %, with its plan; the gate does the rest."""
+        write_plan(self.deploy, demo_plan(role))
+        state = with_canary(read_rollout(self.deploy), arm(role, bundle), 0)
+        write_rollout(self.deploy, state)
+        commit = commit_all(self.deploy, f"{role} enters at 0 %")
+        status = self.player.apply(self.deploy, wait_seconds=60, progress=self.progress)
+        if not status.arm(role).ready:
+            raise StageError(f"'{role}' did not become ready: {status.arm(role).why}")
+        self._note(f"{role} enters", commit, status, at=self._traffic().seconds())
+        return status
+
+    def _guard(self, role: str) -> Guard:
+        guard = Guard(
+            self.deploy,
+            self.player,
+            demo_plan(role),
+            clock=self._traffic().seconds,
+            looked=self._traffic().check,
+            moved=self._moved,
+            progress=self.progress,
         )
+        self.facts.data.setdefault("gate", []).append(guard.facts)
+        guard.lead()
+        return guard
+
+    def _moved(self, title: str) -> None:
+        status = self.player.status()
+        self._note(title, head(self.deploy), status, at=self._traffic().seconds())
 
     def _start_traffic(self) -> None:
         status = self.player.status()
@@ -203,22 +230,6 @@ class Story:
             raise StageError("the replay was never started")
         return self.traffic
 
-    def _step(self, message: str, state: RolloutState) -> Status:
-        """One edit of rollout.yaml, one commit, one apply."""
-        self.progress(message)
-        write_rollout(self.deploy, state)
-        self._state = state
-        commit = commit_all(self.deploy, message)
-        status = self.player.apply(self.deploy, wait_seconds=60, progress=self.progress)
-        for name, weight in state.weights.items():
-            arm = status.arm(name)
-            if not arm.ready or arm.weight != weight:
-                raise StageError(
-                    f"{message}: '{name}' has {arm.weight} % and not {weight} %: {arm.why}"
-                )
-        self._note(message, commit, status, at=self._traffic().seconds())
-        return status
-
     def _note(self, step: str, commit: str, status: Status, at: float) -> None:
         self.facts.data["timeline"].append(
             {
@@ -231,21 +242,12 @@ class Story:
         )
         self.facts.save()
 
-    def _hold(self, seconds: float, what: str, until: Callable[[], bool] = lambda: False) -> None:
+    def _hold(self, seconds: float, what: str) -> None:
         traffic, end = self._traffic(), time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0 and not until():
+        while (left := end - time.monotonic()) > 0:
             traffic.check()
-            answers = traffic.answers_so_far()
-            failed = int((answers["kind"] != "ok").sum())
-            self.progress(f"{what}: {len(answers):,} answers, {failed} failed, {left:.0f} s left")
+            self.progress(f"{what}: {len(traffic.answers_so_far()):,} answers, {left:.0f} s left")
             time.sleep(min(0.5, left))
-
-    def _bad_enough(self) -> bool:
-        return self._errors_of("v3") >= BAD_ANSWERS
-
-    def _errors_of(self, arm: str) -> int:
-        answers = self._traffic().answers_so_far()
-        return int(((answers["arm"] == arm) & (answers["kind"] == "model_error")).sum())
 
     def _count(self) -> None:
         """Every answer so far into the facts. Raises StageError for one that a move failed."""
@@ -275,11 +277,12 @@ class Story:
             window=window,
             on_progress=lambda stage, state: self.progress(f"training {role}: {stage} {state}"),
         )
-        bundle = self._bundles[role] = open_bundle(path, contract=load_contract(self._contract))
+        bundle = open_bundle(path, contract=load_contract(self._contract))
         self._describe(role, bundle)
         return bundle
 
     def _describe(self, role: str, bundle: Bundle) -> None:
+        self._bundles[role] = bundle
         lineage, metrics = bundle.read_json("lineage.json"), bundle.read_json("metrics.json")
         self.facts.data["bundles"].append(
             {

@@ -162,11 +162,12 @@ class GrpcClient:
 
 
 def http_score(text: bytes) -> float | None:
-    """The score in a V2 JSON response of one row; None when there is no finite one."""
+    """The score in a V2 JSON response of one row; NaN where a rule decided without the model,
+    None when there is none."""
     try:
         outputs = orjson.loads(text)["outputs"]
         score = next(o["data"][0] for o in outputs if o["name"] == "score")
-        return float(score) if math.isfinite(score) else None
+        return math.nan if score is None else float(score)
     except (ValueError, KeyError, TypeError, IndexError, StopIteration):
         return None
 

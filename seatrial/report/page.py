@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from seatrial.report import text
+from seatrial.report.evidence import evidence_figure
 from seatrial.report.figures import arm_order, colour, curve_figures, rollout_figure
 from seatrial.report.verdict import verdict
 
@@ -69,6 +70,8 @@ def render(facts: Facts) -> str:
         arms=[arm for arm in arms if arm in _seen(facts)],
         colour=lambda arm: colour(arm, arms),
         rollout=rollout,
+        evidence=evidence_figure(facts),
+        guarded=facts.get("gate") or (),
         curves=curve_figures(facts),
     )
 

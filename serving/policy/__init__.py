@@ -3,6 +3,7 @@
 Imports only numpy: a contract is what has thresholds and rules.
 """
 
-from serving.policy.decide import DECISIONS, Decisions, Policy, decide
+from serving.policy.breaker import Breaker
+from serving.policy.decide import DECISIONS, UNDECIDED, Decider, Decisions, Policy, decide
 
-__all__ = ["DECISIONS", "Decisions", "Policy", "decide"]
+__all__ = ["DECISIONS", "UNDECIDED", "Breaker", "Decider", "Decisions", "Policy", "decide"]

@@ -1,4 +1,4 @@
-"""Columns off the wire to canonical, checked columns: quick for valid rows, exact for the rest.
+"""Columns and matrices off the wire to checked rows: quick for valid ones, exact for the rest.
 
 The quick way only ever accepts. What it is not sure of goes through serving.bundle's own check,
 which is the one that refuses and says why.
@@ -6,6 +6,7 @@ which is the one that refuses and says why.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,27 +15,39 @@ from numpy.typing import NDArray
 
 from serving.bundle import Contract, Feature, canonical_columns, check_columns
 from serving.errors import DataError
+from serving.predictor.refusal import Refusal
+from serving.predictor.rows import Columns, Raw, Rows
 
-Columns = dict[str, NDArray[Any]]
-Raw = list[Any] | NDArray[Any]
 _NONE = type(None)
+_CODES = {"float32": "f", "float64": "d"}
 
 
-class ColumnReader:
+class RowReader:
     """Reads rows of one contract. Lists must come from a JSON parser: they hold no NaN."""
 
     def __init__(self, contract: Contract) -> None:
         self._contract = contract
-        self._names = frozenset(contract.feature_names)
+        self._names = contract.feature_names
+        self._known = frozenset(self._names)
         self._quick: list[_Numbers | _Texts] = [
             _Texts(f) if f.dtype == "string" else _Numbers(f) for f in contract.features
         ]
+        kinds = {feature.dtype for feature in contract.features}
+        floats = len(kinds) == 1 and kinds <= _CODES.keys()
+        self.matrix_dtype = np.dtype(kinds.pop()) if floats else None
+        """The type that all features share, where that is a float: a matrix then stays one."""
+        if self.matrix_dtype is not None:
+            self._code = _CODES[self.matrix_dtype.name]
+            numbers = [quick for quick in self._quick if isinstance(quick, _Numbers)]
+            self._low = np.array([n.low for n in numbers], dtype=self.matrix_dtype)
+            self._high = np.array([n.high for n in numbers], dtype=self.matrix_dtype)
+            self._nullable = np.array([n.nullable for n in numbers])
 
-    def read(self, columns: Mapping[str, Raw]) -> Columns:
-        """Canonical columns [n], n >= 1. Raises DataError naming the column and the value."""
+    def read(self, columns: Mapping[str, Raw]) -> Rows:
+        """At least one row. Raises DataError naming the column and the value."""
         result: Columns = {}
         rows = -1
-        if columns.keys() == self._names:
+        if columns.keys() == self._known:
             for feature in self._quick:
                 column = feature.read(columns[feature.name])
                 if column is None or (rows >= 0 and len(column) != rows):
@@ -46,14 +59,54 @@ class ColumnReader:
             rows = len(next(iter(result.values())))
         if rows == 0:
             raise DataError("the request has no rows; send at least one")
-        return result
+        return Rows(self._names, rows, result)
+
+    def read_flat(self, data: list[Any], rows: int) -> Rows | None:
+        """Rows of a JSON list [rows * features], row after row and without true or false in it.
+
+        None when it takes the exact way to tell; for contracts with a `matrix_dtype`.
+        """
+        if len(data) != rows * len(self._names):
+            return None
+        try:
+            # Unlike numpy this takes no text for a number.
+            numbers = array(self._code, data)
+        except (TypeError, OverflowError):
+            return None
+        return self.read_matrix(
+            np.frombuffer(numbers, dtype=self.matrix_dtype).reshape(rows, len(self._names))
+        )
+
+    def read_matrix(self, matrix: NDArray[Any]) -> Rows | None:
+        """The rows of a matrix [rows, features] in the contract's order; None as `read_flat`."""
+        if matrix.dtype != self.matrix_dtype:
+            return None
+        # NaN fails both comparisons. Bytes are searched faster than numpy reduces a small array.
+        within = (matrix >= self._low) & (matrix <= self._high)
+        if b"\0" in within.tobytes():
+            within |= np.isnan(matrix) & self._nullable
+            if b"\0" in within.tobytes():
+                return None
+        return Rows(self._names, len(matrix), matrix=matrix)
 
     def _exact(self, columns: Mapping[str, Raw]) -> Columns:
-        result = canonical_columns(self._contract, columns)
+        if columns.keys() != self._known:
+            self._refuse_names(columns)
+        try:
+            result = canonical_columns(self._contract, columns)
+        except DataError as error:
+            raise Refusal(str(error), "type") from None
         violations = check_columns(self._contract, result)
         if violations:
-            raise DataError(violations[0].sentence())
+            first = violations[0]
+            raise Refusal(first.sentence(), first.kind, len(first.rows))
         return result
+
+    def _refuse_names(self, columns: Mapping[str, Raw]) -> None:
+        try:
+            canonical_columns(self._contract, columns)
+        except DataError as error:
+            raise Refusal(str(error), "column") from None
 
 
 class _Numbers:
@@ -65,10 +118,10 @@ class _Numbers:
         # As Python's own numbers: comparing with a float32 would round the value first.
         lowest = int(limits.min) if whole else float(limits.min)
         highest = int(limits.max) if whole else float(limits.max)
-        self._low = lowest if feature.min is None else max(lowest, feature.min)
-        self._high = highest if feature.max is None else min(highest, feature.max)
+        self.low = lowest if feature.min is None else max(lowest, feature.min)
+        self.high = highest if feature.max is None else min(highest, feature.max)
+        self.nullable = feature.nullable
         self._types = frozenset({int} if whole else {int, float})
-        self._nullable = feature.nullable
         self._kinds = "iu" if whole else "iuf"
 
     def read(self, data: Raw) -> NDArray[Any] | None:
@@ -77,19 +130,23 @@ class _Numbers:
         if not len(data) or data.ndim != 1 or data.dtype.kind not in self._kinds:
             return None
         # NaN fails both comparisons, and so goes the exact way.
-        if not (self._low <= data.min().item() and data.max().item() <= self._high):
+        if not (self.low <= data.min().item() and data.max().item() <= self.high):
             return None
         return data.astype(self._dtype, copy=False)
 
     def _from_list(self, data: list[Any]) -> NDArray[Any] | None:
+        if len(data) == 1:
+            value = data[0]
+            if type(value) in self._types and self.low <= value <= self.high:
+                return np.array(data, dtype=self._dtype)
         present = data
         types = set(map(type, data))
-        if _NONE in types and self._nullable:
+        if _NONE in types and self.nullable:
             types.discard(_NONE)
             present = [value for value in data if value is not None]
         if not types <= self._types:
             return None
-        if present and not (self._low <= min(present) and max(present) <= self._high):
+        if present and not (self.low <= min(present) and max(present) <= self.high):
             return None
         return np.array(data, dtype=self._dtype)
 

@@ -1,4 +1,4 @@
-"""V2 over gRPC: protobuf messages to checked columns, scores to messages."""
+"""V2 over gRPC: protobuf messages to checked rows, scores to messages."""
 
 from __future__ import annotations
 
@@ -9,9 +9,18 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
 from serving.bundle import Contract
 from serving.errors import DataError
-from serving.predictor.columns import ColumnReader, Raw
+from serving.predictor.columns import RowReader
+from serving.predictor.rows import Raw, Rows
 from serving.predictor.tensors import PACKED, TensorRules, check_count, pack_texts, packed_values
-from serving.predictor.wire import OUTPUTS, Request, Scored, new_id, requested_outputs
+from serving.predictor.wire import (
+    BOTH,
+    BOTH_PACKED,
+    OUTPUTS,
+    Request,
+    Scored,
+    new_id,
+    requested_outputs,
+)
 
 _CONTENTS = {
     "INT8": "int_contents",
@@ -32,56 +41,97 @@ class GrpcWire:
     """Decodes and encodes ModelInfer messages for one model. Raises DataError for bad ones."""
 
     def __init__(self, contract: Contract) -> None:
-        self._reader = ColumnReader(contract)
+        self._reader = RowReader(contract)
         self._rules = TensorRules(contract)
+        self._width = len(contract.features)
+        self._quick = self._reader.matrix_dtype is not None
 
     def decode(self, message: Any) -> Request:
         raw = message.raw_input_contents
-        if raw and len(raw) != len(message.inputs):
-            raise DataError(f"{len(message.inputs)} inputs but {len(raw)} raw_input_contents")
-        if not message.inputs:
-            raise DataError("the request has no inputs; send one tensor a feature")
+        inputs = message.inputs
+        if raw and len(raw) != len(inputs):
+            raise DataError(f"{len(inputs)} inputs but {len(raw)} raw_input_contents")
+        if not inputs:
+            raise DataError("the request has no inputs; send one tensor a feature or one of all")
+        rows = None
+        if self._quick and len(inputs) == 1:
+            rows = self._quick_matrix(inputs[0], raw)
+        if rows is None:
+            rows = self._reader.read(self._tensors(inputs, raw))
+        if message.outputs:
+            names = requested_outputs([output.name for output in message.outputs])
+            outputs = dict.fromkeys(names, bool(raw))
+        else:
+            outputs = BOTH_PACKED if raw else BOTH
+        return Request(rows, message.id or new_id(), outputs)
+
+    def _quick_matrix(self, tensor: Any, raw: Any) -> Rows | None:
+        """The rows of a well-formed tensor [rows, features]; None leaves it to the exact way."""
+        shape, kind = tensor.shape, tensor.datatype
+        if (
+            len(shape) != 2
+            or shape[1] != self._width
+            or shape[0] < 1
+            or kind != self._rules.matrix_kind
+            or tensor.parameters
+            or not self._rules.is_matrix(tensor.name, kind)
+        ):
+            return None
+        rows = shape[0]
+        if raw:
+            if tensor.HasField("contents"):
+                return None
+            values = packed_values(tensor.name, kind, rows * self._width, memoryview(raw[0]))
+        else:
+            found = getattr(tensor.contents, _CONTENTS[kind])
+            values = np.array(found, dtype=self._reader.matrix_dtype)
+            if len(values) != rows * self._width:
+                return None
+        return self._reader.read_matrix(values.reshape(rows, self._width))
+
+    def _tensors(self, inputs: Any, raw: Any) -> dict[str, Raw]:
         columns: dict[str, Raw] = {}
-        for at, tensor in enumerate(message.inputs):
+        for at, tensor in enumerate(inputs):
             name, datatype = tensor.name, tensor.datatype
-            if name in columns:
-                raise DataError(f"column '{name}' is given twice")
-            rows = self._rules.rows(name, datatype, list(tensor.shape))
+            named = tensor.parameters["columns"].string_param or None if tensor.parameters else None
+            layout = self._rules.layout(name, datatype, list(tensor.shape), named)
             if not raw:
-                columns[name] = _typed(name, datatype, rows, tensor.contents)
+                values = _typed(name, datatype, layout.size, tensor.contents)
             elif tensor.HasField("contents"):
                 raise DataError(f"column '{name}' has contents beside raw_input_contents")
             else:
-                columns[name] = packed_values(name, datatype, rows, memoryview(raw[at]))
-        read = self._reader.read(columns)
-        names = requested_outputs([output.name for output in message.outputs])
-        rows = len(next(iter(read.values())))
-        return Request(read, rows, message.id or new_id(), dict.fromkeys(names, bool(raw)))
+                values = packed_values(name, datatype, layout.size, memoryview(raw[at]))
+            layout.into(columns, values)
+        return columns
 
     def encode(self, model_name: str, request: Request, scored: Scored) -> Any:
         """Raw contents for a request with raw contents, typed otherwise."""
         answer = pb.ModelInferResponse(model_name=model_name, id=request.id)
+        shape = [request.rows.count]
         for name, packed in request.outputs.items():
-            output = answer.outputs.add(name=name, datatype=OUTPUTS[name], shape=[request.rows])
+            output = answer.outputs.add(name=name, datatype=OUTPUTS[name], shape=shape)
             if name == "score" and packed:
                 answer.raw_output_contents.append(scored.scores.tobytes())
             elif name == "score":
                 output.contents.fp32_contents.extend(scored.scores.tolist())
             elif packed:
-                answer.raw_output_contents.append(pack_texts(scored.decisions))
+                answer.raw_output_contents.append(pack_texts(scored.texts(name)))
             else:
-                output.contents.bytes_contents.extend(d.encode() for d in scored.decisions)
+                output.contents.bytes_contents.extend(t.encode() for t in scored.texts(name))
+        if scored.fallback:
+            answer.parameters["fallback"].bool_param = True
+            answer.parameters["fallback_reason"].string_param = scored.fallback
         return answer
 
 
-def _typed(name: str, datatype: str, rows: int, contents: Any) -> Raw:
+def _typed(name: str, datatype: str, size: int, contents: Any) -> Raw:
     field = _CONTENTS.get(datatype)
     if field is None:
         raise DataError(f"column '{name}': {datatype} has no typed contents; send raw contents")
     values = list(getattr(contents, field))
-    if len(values) != rows and not values:
+    if len(values) != size and not values:
         raise DataError(f"column '{name}' has no values in {field}, where {datatype} belongs")
-    check_count(name, len(values), rows)
+    check_count(name, len(values), size)
     if datatype == "BYTES":
         return np.array(values, dtype=object)
     try:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import kserve
@@ -16,14 +17,21 @@ import uvloop
 from fastapi.responses import JSONResponse
 from kserve.model_server import app as kserve_app
 from kserve.model_server import args as kserve_args
+from kserve.protocol.dataplane import DataPlane
+from kserve.protocol.grpc.servicer import InferenceServicer
+from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 from kserve.protocol.rest.server import RESTServer
 
 from serving.errors import SeatrialError
+from serving.predictor.audit import AuditLog
+from serving.predictor.front_protocol import FrontProtocol
+from serving.predictor.gather import Gatherer
 from serving.predictor.grpc_server import GrpcServer
 from serving.predictor.http import InferenceApp
 from serving.predictor.model import BundleModel
 from serving.predictor.settings import Settings
 from serving.predictor.tee import Tee
+from serving.predictor.workers import listen
 
 # Together under the 5 s from SIGTERM to exit.
 LAME_DUCK_SECONDS = 0.5
@@ -37,7 +45,15 @@ logger = logging.getLogger("seatrial.predictor")
 class PredictorServer(kserve.ModelServer):  # type: ignore[misc]
     """`start` serves until SIGTERM or SIGINT, drains, flushes the tee and returns."""
 
-    def __init__(self, settings: Settings, model: BundleModel, tee: Tee | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        model: BundleModel,
+        copies: Sequence[Tee | AuditLog],
+        *,
+        shared_ports: bool = False,
+    ) -> None:
+        """`shared_ports`: other workers listen on them too."""
         super().__init__(
             http_port=settings.http_port,
             grpc_port=settings.grpc_port,
@@ -47,15 +63,24 @@ class PredictorServer(kserve.ModelServer):  # type: ignore[misc]
         )
         self._settings = settings
         self._model = model
-        self._tee = tee
+        self._copies = copies
+        self._shared = shared_ports
+        self.dataplane = _NamedPlatform(model, model_registry=self.registered_models)
+        self.model_repository_extension = ModelRepositoryExtension(
+            model_registry=self.registered_models
+        )
         self._stopping: asyncio.Event | None = None
 
     def start(self, models: list[BundleModel] | None = None) -> None:
         """Raises SeatrialError when an address is taken."""
         host = _bracketed(self._settings.host)
-        listener = _listen(self._settings.host, self.http_port)
+        listener = listen(
+            self._settings.host, self.http_port, flag="http_port", shared=self._shared
+        )
         kserve_app.add_exception_handler(SeatrialError, _answer_error)
         front = InferenceApp(kserve_app, self._model)
+        if self._model.session.sharing_pays:
+            front.gatherer = Gatherer(front, self._settings.max_queue)
         http = _HttpServer(
             front,
             self.dataplane,
@@ -64,14 +89,16 @@ class PredictorServer(kserve.ModelServer):  # type: ignore[misc]
             timeout_keep_alive=self.timeout_keep_alive,
             grace_period=DRAIN_SECONDS + CLOSE_SECONDS,
         )
-        grpc = GrpcServer(
-            f"{host}:{self.grpc_port}",
-            self._model,
-            self.grpc_port,
-            self.dataplane,
-            self.model_repository_extension,
-            kwargs=vars(kserve_args),
-        )
+        grpc = None
+        if self.enable_grpc:
+            grpc = GrpcServer(
+                f"{host}:{self.grpc_port}",
+                self._model,
+                InferenceServicer(self.dataplane, self.model_repository_extension),
+                max_message_bytes=kserve_args.grpc_max_receive_message_length,
+                max_waiting=self._settings.max_queue,
+                shared_port=self._shared,
+            )
         self._register_and_check_atleast_one_model_is_ready(models or [self._model])
         logger.info(
             "model '%s' is bundle %s, golden rows reproduced; HTTP on %s:%d, gRPC on port %d",
@@ -81,6 +108,10 @@ class PredictorServer(kserve.ModelServer):  # type: ignore[misc]
             self.http_port,
             self.grpc_port,
         )
+        # What was imported stays: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(10_000, 20, 20)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(self._serve_until_stopped(http, grpc, front, listener))
 
@@ -90,19 +121,23 @@ class PredictorServer(kserve.ModelServer):  # type: ignore[misc]
             self._stopping.set()
 
     async def _serve_until_stopped(
-        self, http: _HttpServer, grpc: GrpcServer, front: InferenceApp, listener: socket.socket
+        self,
+        http: _HttpServer,
+        grpc: GrpcServer | None,
+        front: InferenceApp,
+        listener: socket.socket,
     ) -> None:
         self._stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
         for sig in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             loop.add_signal_handler(sig, self.stop, sig)
-        servers = [asyncio.create_task(http.serve(listener))]
-        if self.enable_grpc:
-            servers.append(asyncio.create_task(grpc.start(self.max_threads)))
-        if self._tee is not None:
-            self._tee.start()
+        if grpc is not None:
+            grpc.start(loop)
+        server = asyncio.create_task(http.serve(listener))
+        for copy in self._copies:
+            copy.start()
         stopping = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait([*servers, stopping], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([server, stopping], return_when=asyncio.FIRST_COMPLETED)
         asked = self._stopping.is_set()
         stopping.cancel()
         self._model.stop()
@@ -113,15 +148,26 @@ class PredictorServer(kserve.ModelServer):  # type: ignore[misc]
             await asyncio.sleep(LAME_DUCK_SECONDS)
         limit = loop.call_later(DRAIN_SECONDS, self._model.session.terminate_all)
         http.stop()
-        ended = await asyncio.gather(
-            *servers, grpc.stop_within(DRAIN_SECONDS + CLOSE_SECONDS), return_exceptions=True
-        )
+        endings: list[Any] = [server]
+        if grpc is not None:
+            endings.append(asyncio.to_thread(grpc.stop_within, DRAIN_SECONDS + CLOSE_SECONDS))
+        ended = await asyncio.gather(*endings, return_exceptions=True)
         limit.cancel()
-        if self._tee is not None:
-            await asyncio.to_thread(self._tee.close, FLUSH_SECONDS)
+        closing = [asyncio.to_thread(copy.close, FLUSH_SECONDS) for copy in self._copies]
+        await asyncio.gather(*closing)
         for result in ended:
             if isinstance(result, BaseException):
                 raise result
+
+
+class _NamedPlatform(DataPlane):  # type: ignore[misc]
+    def __init__(self, model: BundleModel, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._platform = f"onnxruntime_onnx on {model.metrics.provider}"
+
+    async def model_metadata(self, model_name: str) -> Any:
+        """With what really runs the model."""
+        return {**await super().model_metadata(model_name), "platform": self._platform}
 
 
 class _OneModel(kserve.ModelRepository):  # type: ignore[misc]
@@ -147,6 +193,7 @@ class _HttpServer(RESTServer):  # type: ignore[misc]
 
     def __init__(self, front: InferenceApp, *args: Any, **kwargs: Any) -> None:
         super().__init__(front, *args, **kwargs)
+        self.config.http = FrontProtocol
         self.config.access_log = False
         self.config.proxy_headers = False
         self._server = _Uvicorn(self.config)
@@ -163,21 +210,6 @@ class _Uvicorn(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise SeatrialError(
-            f"cannot bind HTTP to {_bracketed(host)}:{port}: {error.strerror}; stop its owner or"
-            " give another --http_port"
-        ) from None
-    return listener
 
 
 def _bracketed(host: str) -> str:

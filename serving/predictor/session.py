@@ -1,82 +1,104 @@
-"""A bundle's ONNX graph behind a time budget, run beside the event loop."""
+"""A bundle's model behind a time budget: run at once where that is cheap, else in shared batches.
+
+Which of the two is decided by what the model was measured to cost at start:
+
+* A run that takes less than a hand-over to another thread is worth happens in the caller's thread.
+  Should it take longer after all, the guard stops it, and it starts again in a worker.
+* Everything else waits in one bounded queue. A worker that is free takes all that is waiting as one
+  batch, so nobody waits for a batch to fill. Members of a batch that fails run again one by one.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import queue
+import contextlib
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from time import perf_counter
 
 import numpy as np
-import onnxruntime
-from numpy.typing import NDArray
 
-from serving.bundle import Bundle, canonical_columns
-from serving.errors import BundleError, DataError, InferenceFailed, InferenceTimeout
-
-Scores = NDArray[np.float32]
-Columns = Mapping[str, NDArray[Any]]
+from serving.bundle import canonical_columns
+from serving.errors import (
+    BundleError,
+    DataError,
+    InferenceFailed,
+    InferenceTimeout,
+    Overloaded,
+    SeatrialError,
+)
+from serving.predictor.graph import Graph, Scores
+from serving.predictor.lanes import Guard, Lane
+from serving.predictor.metrics import BATCH_ROWS, QUEUE_SECONDS, Metrics
+from serving.predictor.rows import Rows, join
 
 GOLDEN_TOLERANCE = 1e-5
 # More than a pod has cores: a few graphs that are stuck until their budget leave room for others.
 WORKERS = 8
-_ONNX_TYPES = {
-    "float32": "tensor(float)",
-    "float64": "tensor(double)",
-    "int64": "tensor(int64)",
-    "string": "tensor(string)",
-}
-_QUIET = 4
+# A run expected to take less than this may keep its caller's event loop from other work.
+DIRECT_SECONDS = 0.002
+# The same for a run that requests share.
+TOGETHER_SECONDS = 0.005
+# What a row must save in a shared run for sharing to be worth the copying.
+SHARING_SECONDS = 0.00003
+# What a direct run or a batch may take before it is broken off and its rows run elsewhere, alone.
+ISOLATE_SECONDS = 0.02
+# Runs stay out of the callers' threads for so long after one was broken off there.
+WARY_SECONDS = 1.0
+_WARMUP_ROWS = 64
 
 
-def _run_options() -> Any:
-    options = onnxruntime.RunOptions()
-    options.log_severity_level = _QUIET
-    return options
+class ClientGoneError(SeatrialError):
+    """Nobody waits for the answer any more; HTTP 499, gRPC CANCELLED."""
+
+    http_status = 499
+    grpc_status = "CANCELLED"
 
 
 @dataclass(eq=False, slots=True)
-class _Run:
-    columns: Columns
-    answer: asyncio.Future[Scores]
-    loop: asyncio.AbstractEventLoop
-    options: Any = field(default_factory=_run_options)
-
-    def settle(self, result: Scores | Exception) -> None:
-        """On the event loop; the caller may have been answered by the clock already."""
-        if self.answer.done():
-            return
-        if isinstance(result, Exception):
-            self.answer.set_exception(result)
-        else:
-            self.answer.set_result(result)
+class _Job:
+    rows: Rows
+    deadline: float
+    """On the clock of perf_counter, as `queued`."""
+    gone: Callable[[], bool]
+    queued: float
+    settle: Callable[[Scores | Exception], None]
+    done: bool = False
+    """Nobody waits for it any more."""
+    alone: bool = False
+    """It has no place in a batch: one with it in was broken off."""
 
 
 class ModelSession:
-    """Scores columns of raw features. Safe for any number of concurrent callers."""
+    """Scores rows. Safe for any number of concurrent callers."""
 
-    def __init__(self, bundle: Bundle, budget_seconds: float) -> None:
-        """Loads the graph. Raises BundleError when it does not fit the bundle's contract."""
-        self.bundle = bundle
+    def __init__(
+        self,
+        graph: Graph,
+        budget_seconds: float,
+        metrics: Metrics,
+        *,
+        max_batch_rows: int = 1024,
+        max_queue: int = 256,
+    ) -> None:
+        self.bundle = graph.bundle
         self.budget_seconds = budget_seconds
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.log_severity_level = _QUIET
-        try:
-            self._session = onnxruntime.InferenceSession(
-                bundle.read("model.onnx"), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime's errors share no base of their own
-            raise BundleError(
-                f"{bundle.path}/model.onnx: ONNX Runtime cannot load it: {_line(error)}"
-            ) from None
-        self._check_signature()
-        self._jobs: queue.SimpleQueue[_Run] = queue.SimpleQueue()
-        self._running: set[_Run] = set()
-        self._workers = 0
+        self._graph = graph
+        self._metrics = metrics
+        self._max_batch_rows = max_batch_rows
+        self._max_queue = max_queue
+        self._guard = Guard(self._tick)
+        self._own = threading.local()
+        self._queue: deque[_Job] = deque()
+        self._change = threading.Condition()
+        self._lanes: list[Lane] = []
+        self._idle = 0
+        self._wary_until = 0.0
+        # Seconds of a run of one row, and of each more; until measured, nothing is cheap.
+        self._base, self._per_row = 1.0, 0.0
 
     def verify_golden_rows(self) -> None:
         """Raises BundleError when the graph does not give the stored answers to 1e-5."""
@@ -87,16 +109,15 @@ class ModelSession:
             expected = np.asarray(golden["score"], dtype=np.float64)
         except (DataError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise BundleError(f"{where}: no golden rows to read ({error}); retrain") from None
-        options = _run_options()
-        clock = threading.Timer(self.budget_seconds, _terminate, [options])
-        clock.daemon = True
-        clock.start()
+        rows = Rows(tuple(columns), len(next(iter(columns.values()))), columns)
         try:
-            scores = self._compute(columns, options)
+            scores = self._run_here(rows, perf_counter() + self.budget_seconds)
         except InferenceFailed as error:
             raise BundleError(f"{where}: the model fails on the golden rows: {error}") from None
-        finally:
-            clock.cancel()
+        if scores is None:
+            raise BundleError(
+                f"{where}: the model fails on the golden rows: {self._over(self.budget_seconds)}"
+            )
         if scores.shape != expected.shape:
             raise BundleError(
                 f"{where}: {len(scores)} golden rows, {len(expected)} stored scores; retrain"
@@ -108,92 +129,265 @@ class ModelSession:
                 f"{where}: golden row {row} scores {scores[row]:.6g} here,"
                 f" the bundle says {expected[row]:.6g}; do not serve it, retrain"
             )
+        if rows.count:
+            self._measure(rows)
 
-    async def run(self, columns: Columns) -> Scores:
-        """Scores float32 [n] of canonical columns [n].
+    def _measure(self, golden: Rows) -> None:
+        """Warms the graph up and learns what it costs."""
 
-        Raises InferenceTimeout after the budget, which counts from now and so includes waiting,
-        and InferenceFailed when the graph fails or gives no probability.
+        def seconds(count: int) -> float:
+            at = np.arange(count) % golden.count
+            rows = Rows(golden.names, count, {n: c[at] for n, c in golden.columns.items()})
+            best = self.budget_seconds
+            for _ in range(6):
+                start = perf_counter()
+                if self._run_here(rows, start + self.budget_seconds) is None:
+                    break
+                best = min(best, perf_counter() - start)
+            return best
+
+        try:
+            self._base = seconds(1)
+            self._per_row = max(0.0, seconds(_WARMUP_ROWS) - self._base) / (_WARMUP_ROWS - 1)
+        except InferenceFailed:
+            pass  # a few golden rows by themselves are no promise; it then runs in workers
+
+    def seconds_for(self, rows: int) -> float:
+        """What a run of so many rows should take."""
+        return self._base + self._per_row * (rows - 1)
+
+    @property
+    def sharing_pays(self) -> bool:
+        """Whether rows are cheaper together, and cheap enough for the callers' threads."""
+        return (
+            self._max_batch_rows > 1
+            and self._base <= DIRECT_SECONDS
+            and self._base - self._per_row >= SHARING_SECONDS
+        )
+
+    def chunks(self, counts: Sequence[int]) -> Iterator[list[int]]:
+        """Positions of requests with so many rows each, in groups for one run each."""
+        chunk: list[int] = []
+        rows = 0
+        for at, count in enumerate(counts):
+            over = rows + count > self._max_batch_rows
+            if chunk and (over or self.seconds_for(rows + count) > TOGETHER_SECONDS):
+                yield chunk
+                chunk, rows = [], 0
+            if count:
+                chunk.append(at)
+                rows += count
+        if chunk:
+            yield chunk
+
+    def run_direct(self, rows: Rows, at_most: float | None = None) -> Scores | None:
+        """Scores at once in the caller's thread; None when that is no place for these rows.
+
+        It is for runs that should take `at_most` seconds. Raises InferenceFailed.
+        """
+        allowed = DIRECT_SECONDS if at_most is None else at_most
+        if self._base + self._per_row * rows.count > allowed or self._queue:
+            return None
+        start = perf_counter()
+        if start < self._wary_until:
+            return None
+        scores = self._run_here(rows, start + ISOLATE_SECONDS)
+        if scores is None:
+            self._wary_until = perf_counter() + WARY_SECONDS
+        else:
+            self._metrics.observe("seatrial_batch_rows", BATCH_ROWS, rows.count)
+        return scores
+
+    async def run(self, rows: Rows, seconds: float | None, gone: Callable[[], bool]) -> Scores:
+        """Scores through the queue, for callers on an event loop.
+
+        `seconds` bounds what the budget leaves. Raises InferenceTimeout after that, which includes
+        waiting, Overloaded, ClientGoneError, and InferenceFailed when the graph fails.
         """
         loop = asyncio.get_running_loop()
-        run = _Run(columns, loop.create_future(), loop)
-        if len(self._running) >= self._workers < WORKERS:
-            self._workers += 1
-            # Daemons: a kernel that ignores the terminate flag must not hold the process.
-            threading.Thread(target=self._work, name=f"run-{self._workers}", daemon=True).start()
-        self._running.add(run)
-        clock = loop.call_later(self.budget_seconds, self._expire, run)
-        self._jobs.put(run)
+        answer: asyncio.Future[Scores] = loop.create_future()
+
+        def settle(result: Scores | Exception) -> None:
+            if answer.done():
+                return
+            if isinstance(result, Exception):
+                answer.set_exception(result)
+            else:
+                answer.set_result(result)
+
+        def settle_from_worker(result: Scores | Exception) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop closed while the graph ran
+                loop.call_soon_threadsafe(settle, result)
+
+        limit = self._limit(seconds)
+        job = self._submit(rows, limit, gone, settle_from_worker)
+        clock = loop.call_later(limit, settle, self._over(limit))
         try:
-            return await run.answer
+            return await answer
         finally:
             clock.cancel()
-            run.options.terminate = True
-            self._running.discard(run)
+            job.done = True
+
+    def run_blocking(self, rows: Rows, seconds: float | None, gone: Callable[[], bool]) -> Scores:
+        """As `run`, for callers in a thread of their own."""
+        answer: Future[Scores] = Future()
+
+        def settle(result: Scores | Exception) -> None:
+            if isinstance(result, Exception):
+                answer.set_exception(result)
+            else:
+                answer.set_result(result)
+
+        limit = self._limit(seconds)
+        job = self._submit(rows, limit, gone, settle)
+        try:
+            return answer.result(limit)
+        except TimeoutError:
+            raise self._over(limit) from None
+        finally:
+            job.done = True
 
     def terminate_all(self) -> None:
-        """Stops every run in progress; their callers get InferenceTimeout."""
-        for run in list(self._running):
-            self._expire(run)
+        """Stops every run in progress and waiting; their callers get InferenceTimeout."""
+        with self._change:
+            waiting, self._queue = list(self._queue), deque()
+        for job in waiting:
+            job.settle(InferenceTimeout("the model was stopped: the predictor is going away"))
+        now = perf_counter()
+        for lane in self._lanes:
+            lane.limit = min(lane.limit, now)
+        self._guard.stop_all()
+        self.budget_seconds = min(self.budget_seconds, 0.1)
 
-    def _expire(self, run: _Run) -> None:
-        run.options.terminate = True
-        run.settle(self._over_budget())
+    def _limit(self, seconds: float | None) -> float:
+        return self.budget_seconds if seconds is None else min(seconds, self.budget_seconds)
 
-    def _over_budget(self) -> InferenceTimeout:
-        return InferenceTimeout(f"the model was stopped at its budget of {self.budget_seconds:g} s")
+    def _over(self, seconds: float) -> InferenceTimeout:
+        if seconds < self.budget_seconds:
+            return InferenceTimeout(f"the model had no answer within the caller's {seconds:.3g} s")
+        return InferenceTimeout(f"the model was stopped at its budget of {seconds:g} s")
 
-    def _work(self) -> None:
-        while True:
-            run = self._jobs.get()
-            if run.answer.done():
-                continue
-            result: Scores | Exception
-            try:
-                result = self._compute(run.columns, run.options)
-            except Exception as error:
-                result = error
-            try:
-                run.loop.call_soon_threadsafe(run.settle, result)
-            except RuntimeError:
-                return  # the loop closed while the graph ran
+    def _run_here(self, rows: Rows, limit: float) -> Scores | None:
+        """A run in this thread's own lane; None when it was stopped at `limit`."""
+        lane: Lane | None = getattr(self._own, "lane", None)
+        if lane is None:
+            lane = self._own.lane = self._guard.lane()
+        return self._run_in(lane, rows, limit)
 
-    def _compute(self, columns: Columns, options: Any) -> Scores:
-        rows = len(next(iter(columns.values())))
+    def _run_in(self, lane: Lane, rows: Rows, limit: float) -> Scores | None:
+        self._guard.enter(lane, limit)
         try:
-            scores = self._session.run(["score"], columns, options)[0]
-        except Exception as error:
-            if options.terminate:
-                raise self._over_budget() from None
-            raise InferenceFailed(f"the model failed: {_line(error)}") from None
-        if scores.shape != (rows,):
-            raise InferenceFailed(
-                f"the model gave scores of shape {list(scores.shape)} for {rows} rows"
-            )
-        if rows and not (scores.min() >= 0 and scores.max() <= 1):
-            raise InferenceFailed("the model gave a score that is no probability in 0..1")
-        return np.asarray(scores, dtype=np.float32)
+            scores = self._graph.run(rows, lane)
+        except InferenceFailed:
+            if lane.leave():
+                return None
+            raise
+        lane.leave()
+        return scores
 
-    def _check_signature(self) -> None:
-        where = f"{self.bundle.path}/model.onnx"
-        found = {i.name: (i.type, len(i.shape)) for i in self._session.get_inputs()}
-        for feature in self.bundle.contract.features:
-            wanted = (_ONNX_TYPES[feature.dtype], 1)
-            if found.pop(feature.name, None) != wanted:
-                raise BundleError(
-                    f"{where}: no 1-D {feature.dtype} input for feature '{feature.name}'; retrain"
+    def _submit(
+        self,
+        rows: Rows,
+        seconds: float,
+        gone: Callable[[], bool],
+        settle: Callable[[Scores | Exception], None],
+    ) -> _Job:
+        now = perf_counter()
+        job = _Job(rows, now + seconds, gone, now, settle)
+        with self._change:
+            if len(self._queue) >= self._max_queue:
+                raise Overloaded(
+                    f"{self._max_queue} requests wait for the model already; send it again later"
                 )
-        if found:
-            raise BundleError(f"{where}: input '{next(iter(found))}' is not in the contract")
-        if "score" not in {o.name for o in self._session.get_outputs()}:
-            raise BundleError(f"{where}: the model has no output 'score'; retrain")
+            self._queue.append(job)
+            if not self._lanes:
+                self._start_worker()
+            self._change.notify()
+        return job
 
+    def _start_worker(self) -> None:
+        lane = self._guard.lane()
+        self._lanes.append(lane)
+        # Daemons: a kernel that ignores the terminate flag must not hold the process.
+        threading.Thread(
+            target=self._work, args=(lane,), name=f"run-{len(self._lanes)}", daemon=True
+        ).start()
 
-def _terminate(options: Any) -> None:
-    options.terminate = True
+    def _tick(self) -> None:
+        """On the guard's thread, while the model is in use."""
+        self._metrics.flush()
+        self._add_worker_if_stuck()
 
+    def _add_worker_if_stuck(self) -> None:
+        """Rows must not wait for a graph that loops on others."""
+        if not self._queue or self._idle or len(self._lanes) >= WORKERS:
+            return
+        slow = max(ISOLATE_SECONDS, 10 * self.seconds_for(self._max_batch_rows))
+        if all(self._guard.stuck(lane, slow) for lane in self._lanes):
+            with self._change:
+                self._start_worker()
 
-def _line(error: Exception) -> str:
-    """onnxruntime's message without its banner, on one line."""
-    text = " ".join(str(error).split()).removeprefix("[ONNXRuntimeError] : ")
-    return text if len(text) <= 300 else text[:297] + "..."
+    def _work(self, lane: Lane) -> None:
+        while True:
+            with self._change:
+                while not self._queue:
+                    self._idle += 1
+                    self._change.wait()
+                    self._idle -= 1
+                batch = self._take()
+            if batch:
+                self._run_batch(lane, batch)
+
+    def _take(self) -> list[_Job]:
+        """What to run next, as much as fits into one batch."""
+        batch: list[_Job] = []
+        rows = 0
+        now = perf_counter()
+        while self._queue:
+            job = self._queue[0]
+            if job.done or now >= job.deadline:
+                self._queue.popleft()
+                continue
+            if batch and (job.alone or rows + job.rows.count > self._max_batch_rows):
+                break
+            self._queue.popleft()
+            if job.gone():
+                job.settle(ClientGoneError("the client left before its rows were run"))
+                continue
+            batch.append(job)
+            rows += job.rows.count
+            if job.alone:
+                break
+        for job in batch:
+            self._metrics.observe("seatrial_queue_seconds", QUEUE_SECONDS, now - job.queued)
+        return batch
+
+    def _run_batch(self, lane: Lane, batch: list[_Job]) -> None:
+        rows = join([job.rows for job in batch])
+        limit = min(job.deadline for job in batch)
+        if len(batch) > 1:
+            expected = self.seconds_for(rows.count)
+            limit = min(limit, perf_counter() + max(ISOLATE_SECONDS, 10 * expected))
+        self._metrics.observe("seatrial_batch_rows", BATCH_ROWS, rows.count)
+        result: Scores | Exception | None
+        try:
+            result = self._run_in(lane, rows, limit)
+        except Exception as error:
+            result = error
+        if len(batch) > 1 and not isinstance(result, np.ndarray):
+            with self._change:
+                for job in reversed(batch):
+                    job.alone = True
+                    self._queue.appendleft(job)
+                self._change.notify(len(batch))
+            return
+        if result is None:
+            result = self._over(self.budget_seconds)
+        if isinstance(result, Exception):
+            for job in batch:
+                job.settle(result)
+            return
+        at = 0
+        for job in batch:
+            job.settle(result[at : at + job.rows.count])
+            at += job.rows.count

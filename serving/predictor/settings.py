@@ -12,8 +12,19 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from serving.errors import UsageError
+from serving.policy import DECISIONS
+from serving.predictor.hardware import PROVIDERS
 
 ENV_PREFIX = "SEATRIAL_"
+_LEAST = {
+    "max_batch_rows": 1,
+    "max_queue": 1,
+    "cache_entries": 0,
+    "workers": 1,
+    "threads": 0,
+    "audit_max_bytes": 1024,
+    "audit_files": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -30,6 +41,47 @@ class Settings:
     )
     predict_timeout_seconds: float = field(
         default=5.0, metadata={"help": "time budget of one request's model run"}
+    )
+    fallback_decision: str = field(
+        default="",
+        metadata={
+            "help": "approve, review or decline: decides, after the contract's rules, while the"
+            " model fails; empty: its failures are answered as errors"
+        },
+    )
+    max_batch_rows: int = field(
+        default=1024,
+        metadata={"help": "rows of waiting requests that one run of the model may share; 1: none"},
+    )
+    max_queue: int = field(
+        default=256, metadata={"help": "requests that may wait for the model; more are refused"}
+    )
+    cache_entries: int = field(
+        default=0, metadata={"help": "requests whose scores are kept for repetitions; 0: none"}
+    )
+    workers: int = field(
+        default=1, metadata={"help": "processes that share the ports; /metrics adds them up"}
+    )
+    threads: int = field(
+        default=0,
+        metadata={"help": "ONNX Runtime's threads; 0: what the CPU limit leaves each worker"},
+    )
+    providers: str = field(
+        default="cuda,cpu",
+        metadata={"help": "ONNX Runtime's providers in order, of tensorrt, cuda and cpu"},
+    )
+    audit_log: str = field(
+        default="", metadata={"help": "file that gets one JSON line per prediction; empty: none"}
+    )
+    audit_fields: str = field(
+        default="",
+        metadata={"help": "features written to the audit log; empty: only the input's sha256"},
+    )
+    audit_max_bytes: int = field(
+        default=64 * 2**20, metadata={"help": "size from which the audit log is rotated"}
+    )
+    audit_files: int = field(
+        default=8, metadata={"help": "rotated audit logs that are kept; older ones are deleted"}
     )
     host: str = field(default="0.0.0.0", metadata={"help": "address to bind"})  # noqa: S104
     arm: str = field(
@@ -50,12 +102,31 @@ class Settings:
             raise _bad(
                 "predict_timeout_seconds", self.predict_timeout_seconds, "give seconds above 0"
             )
+        self._check_running()
         try:
             ipaddress.ip_address(self.host)
         except ValueError:
             raise _bad("host", self.host, "give an IP address, such as 127.0.0.1") from None
         if self.tee_url:
             self._check_tee()
+
+    def _check_running(self) -> None:
+        for name in self.provider_order:
+            if name not in PROVIDERS:
+                raise _bad("providers", self.providers, f"give some of {', '.join(PROVIDERS)}")
+        if self.fallback_decision not in ("", *DECISIONS):
+            raise _bad(
+                "fallback_decision",
+                self.fallback_decision,
+                f"give {', '.join(DECISIONS)}, or nothing for errors",
+            )
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise _bad(name, getattr(self, name), f"give at least {least}")
+
+    @property
+    def provider_order(self) -> tuple[str, ...]:
+        return tuple(name.strip() for name in self.providers.split(","))
 
     def _check_tee(self) -> None:
         try:

@@ -22,6 +22,7 @@ import orjson
 from serving.bundle import Bundle
 from serving.errors import BundleError
 from serving.predictor.metrics import Metrics
+from serving.predictor.rows import join
 from serving.predictor.wire import Request, Scored
 
 MAX_PENDING_ROWS = 4096
@@ -62,14 +63,14 @@ class Tee:
     def offer(self, request: Request, scored: Scored) -> None:
         """Takes the rows, or drops and counts them when the queue is full. Never waits."""
         with self._lock:
-            fits = not self._pending or self._pending_rows + request.rows <= MAX_PENDING_ROWS
+            fits = not self._pending or self._pending_rows + request.rows.count <= MAX_PENDING_ROWS
             if fits:
                 self._pending.append((request, scored))
-                self._pending_rows += request.rows
+                self._pending_rows += request.rows.count
         if fits:
             self._arrived.set()
         else:
-            self._metrics.tee_dropped("full", request.rows)
+            self._metrics.tee_dropped("full", request.rows.count)
 
     def close(self, seconds: float) -> None:
         """Sends what is queued, for at most `seconds`."""
@@ -98,10 +99,10 @@ class Tee:
         rows = 0
         with self._lock:
             while self._pending and (
-                not batch or rows + self._pending[0][0].rows <= MAX_EVENT_ROWS
+                not batch or rows + self._pending[0][0].rows.count <= MAX_EVENT_ROWS
             ):
                 batch.append(self._pending.popleft())
-                rows += batch[-1][0].rows
+                rows += batch[-1][0].rows.count
             self._pending_rows -= rows
             if not self._pending:
                 self._arrived.clear()
@@ -116,7 +117,7 @@ class Tee:
         """Whether the sidecar answered well; rows it did not take are counted as dropped."""
         if not batch:
             return True
-        rows = sum(request.rows for request, _ in batch)
+        rows = sum(request.rows.count for request, _ in batch)
         event = self._event(batch)
         status = self._call("POST", "/events", event, "application/cloudevents+json")
         if status == 409 and self._introduce():
@@ -131,11 +132,12 @@ class Tee:
         return well
 
     def _event(self, batch: list[_Item]) -> bytes:
-        columns: dict[str, Any] = {}
-        for name in batch[0][0].columns:
-            column = np.concatenate([request.columns[name] for request, _ in batch])
-            # orjson writes NaN as null; text has its own missing value.
-            columns[name] = [v or None for v in column] if column.dtype == object else column
+        rows = join([request.rows for request, _ in batch])
+        # orjson writes NaN as null; text has its own missing value.
+        columns: dict[str, Any] = {
+            name: [v or None for v in column] if column.dtype == object else column
+            for name, column in rows.columns.items()
+        }
         data = {
             "digest": self._digest,
             "arm": self._arm,
@@ -143,7 +145,7 @@ class Tee:
             "columns": columns,
             "outputs": {
                 "score": np.concatenate([scored.scores for _, scored in batch]),
-                "decision": np.concatenate([scored.decisions for _, scored in batch]).tolist(),
+                "decision": [d for _, scored in batch for d in scored.decisions],
             },
         }
         event = {
@@ -178,9 +180,9 @@ class Tee:
 
 def _row_ids(request: Request) -> list[str]:
     """The request's id for its only row, or that id with the row's position."""
-    if request.rows == 1:
+    if request.rows.count == 1:
         return [request.id]
-    return [f"{request.id}/{row}" for row in range(request.rows)]
+    return [f"{request.id}/{row}" for row in range(request.rows.count)]
 
 
 def _introduction(bundle: Bundle, model: str, arm: str) -> bytes:

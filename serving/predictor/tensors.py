@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,8 @@ from numpy.typing import NDArray
 
 from serving.bundle import Contract, Feature
 from serving.errors import DataError
+from serving.predictor.refusal import Refusal
+from serving.predictor.rows import Raw
 
 # Little-endian, as the protocol packs them.
 PACKED = {
@@ -36,47 +40,119 @@ _ACCEPTED = {
 DATATYPE = {"float32": "FP32", "float64": "FP64", "int64": "INT64", "string": "BYTES"}
 
 
+_NUMBERS = frozenset(PACKED)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Which features a tensor carries, and for how many rows."""
+
+    name: str
+    rows: int
+    features: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        return self.rows * len(self.features)
+
+    def into(self, columns: dict[str, Raw], values: Raw) -> None:
+        """Adds the columns in `values` [size]. Raises Refusal for one that is there already."""
+        width = len(self.features)
+        for at, feature in enumerate(self.features):
+            if feature in columns:
+                raise Refusal(f"column '{feature}' is given twice", "column")
+            columns[feature] = values if width == 1 else values[at::width]
+
+
 class TensorRules:
-    """Which tensors a contract's model takes."""
+    """Which tensors a contract's model takes.
+
+    A tensor named as a feature is that feature's column, of shape [rows] or [rows, 1]. Any other
+    name is a matrix [rows, columns]: of the features that its parameter `columns` names, separated
+    by commas, or of all of them in the contract's order.
+    """
 
     def __init__(self, contract: Contract) -> None:
         self._features = {f.name: (f, _ACCEPTED[f.dtype]) for f in contract.features}
+        self._names = contract.feature_names
+        kinds = {DATATYPE[f.dtype] for f in contract.features}
+        self.matrix_kind = kinds.pop() if len(kinds) == 1 else None
 
-    def rows(self, name: str, datatype: object, shape: Sequence[object]) -> int:
-        """Rows of the tensor. Raises DataError for a wrong name, datatype or shape."""
+    def is_matrix(self, name: str, datatype: str) -> bool:
+        """Whether this can be a matrix of numbers, of all features if nothing else is said."""
+        return name not in self._features and datatype in ("FP32", "FP64")
+
+    def layout(
+        self, name: str, datatype: object, shape: Sequence[object], columns: object = None
+    ) -> Layout:
+        """Raises DataError for a wrong name, datatype or shape."""
+        sizes = [size for size in shape if type(size) is int and 0 <= size < 2**31]
         known = self._features.get(name)
-        if known is None:
-            raise DataError(f"column '{name}' is not in the contract; leave it out")
-        feature, accepted = known
-        if datatype not in accepted:
-            raise DataError(_wrong_datatype(feature, datatype))
-        sizes = [size for size in shape if type(size) is int and size >= 0]
-        if len(sizes) != len(shape) or not (len(sizes) == 1 or (len(sizes) == 2 and sizes[1] == 1)):
-            raise DataError(f"column '{name}' has shape {list(shape)!r:.60}; give [rows]")
-        return sizes[0]
+        if known is not None and columns is None:
+            feature, accepted = known
+            if datatype not in accepted:
+                raise Refusal(_wrong_datatype(feature, datatype), "datatype")
+            if len(sizes) != len(shape) or not (
+                len(sizes) == 1 or (len(sizes) == 2 and sizes[1] == 1)
+            ):
+                raise Refusal(
+                    f"column '{name}' has shape {list(shape)!r:.60}; give [rows]", "shape"
+                )
+            return Layout(name, sizes[0], (name,))
+        if len(shape) != 2:
+            # One dimension is what a column has: the name must be what is wrong.
+            raise Refusal(f"column '{name}' is not in the contract; leave it out", "column")
+        features = self._named(name, columns)
+        if len(sizes) != 2 or sizes[1] != len(features):
+            raise Refusal(
+                f"matrix '{name}' has shape {list(shape)!r:.60}; give [rows, {len(features)}],"
+                " or name its features in the parameter 'columns'",
+                "shape",
+            )
+        for given in features:
+            feature, accepted = self._features[given]
+            # Whole numbers may share a matrix of floats with others; their values are checked.
+            if datatype not in (_NUMBERS if feature.dtype != "string" else accepted):
+                raise Refusal(_wrong_datatype(feature, datatype), "datatype")
+        return Layout(name, sizes[0], features)
+
+    def _named(self, name: str, columns: object) -> tuple[str, ...]:
+        if columns is None:
+            return self._names
+        if not isinstance(columns, str):
+            raise DataError(f"matrix '{name}': 'columns' must be text, names between commas")
+        features = tuple(feature.strip() for feature in columns.split(","))
+        for feature in features:
+            if feature not in self._features:
+                raise Refusal(f"column '{feature}' is not in the contract; leave it out", "column")
+        return features
 
 
-def json_values(name: str, datatype: str, rows: int, data: object) -> list[Any]:
-    """A JSON tensor's values, flat. Raises DataError when they are not `rows` of the datatype."""
+def json_values(name: str, datatype: str, size: int, data: object) -> list[Any]:
+    """A JSON tensor's values, flat. Raises DataError when they are not `size` of the datatype."""
     if not isinstance(data, list):
         raise DataError(f"column '{name}': 'data' is not a list; give one value a row")
     values = data
     if data and isinstance(data[0], list):
-        if any(not isinstance(value, list) or len(value) != 1 for value in data):
-            raise DataError(f"column '{name}': 'data' is nested unevenly; give one value a row")
-        values = [value[0] for value in data]
-    check_count(name, len(values), rows)
+        width = len(data[0])
+        if any(not isinstance(value, list) or len(value) != width for value in data):
+            raise Refusal(
+                f"column '{name}': 'data' is nested unevenly; give one list a row", "shape"
+            )
+        values = [value for row in data for value in row]
+    check_count(name, len(values), size)
     if datatype in _WHOLE and float in set(map(type, values)):
         first = next(value for value in values if isinstance(value, float))
-        raise DataError(f"column '{name}': {first!r} is not of its datatype {datatype}")
+        raise Refusal(f"column '{name}': {first!r} is not of its datatype {datatype}", "type")
     return values
 
 
 def packed_values(name: str, datatype: str, rows: int, data: memoryview) -> NDArray[Any]:
-    """A packed tensor's values [rows]. Raises DataError when the bytes do not hold them."""
+    """A packed tensor's values [size]. Raises DataError when the bytes do not hold them."""
     if datatype == "BYTES":
+        found = unpack_texts(name, rows, data)  # before room is made for as many as it says
         texts = np.empty(rows, dtype=object)
-        texts[:] = unpack_texts(name, rows, data)
+        texts[:] = found
         return texts
     kind = np.dtype(PACKED[datatype])
     if len(data) != rows * kind.itemsize:
@@ -106,16 +182,19 @@ def unpack_texts(name: str, rows: int, data: memoryview) -> list[bytes]:
 
 
 def pack_texts(texts: Iterable[str]) -> bytes:
-    parts: list[bytes] = []
-    for text in texts:
-        data = text.encode()
-        parts.append(struct.pack("<I", len(data)) + data)
-    return b"".join(parts)
+    return b"".join(map(_pack_text, texts))
+
+
+@functools.cache
+def _pack_text(text: str) -> bytes:
+    """Of the decisions and reasons of one contract, which are few."""
+    data = text.encode()
+    return struct.pack("<I", len(data)) + data
 
 
 def check_count(name: str, found: int, rows: int) -> None:
     if found != rows:
-        raise DataError(f"column '{name}' has {found} values, its shape says {rows}")
+        raise Refusal(f"column '{name}' has {found} values, its shape says {rows}", "shape")
 
 
 def _wrong_datatype(feature: Feature, datatype: object) -> str:

@@ -16,8 +16,10 @@ import pytest
 
 from components.train.network import load_network, scores
 from pipelines.local import step_output
+from seatrial.demo.guard import demo_plan
 from seatrial.replay import read_rows
 from serving.bundle import open_bundle
+from serving.rollout.gate import parse_plan
 from tests.e2e.asking import scores_over_http
 from tests.e2e.running import Demo, all_gone, demo, free_port, listens
 
@@ -41,7 +43,11 @@ def facts(told: Demo) -> dict[str, Any]:
 def test_every_stage_ends_as_it_must(facts: dict[str, Any]) -> None:
     assert facts["ok"] is True
     assert [(s["name"], s["ok"]) for s in facts["stages"]] == [
-        (name, True) for name in ("data", "pipeline", "serve", "canary", "bad canary", "report")
+        (name, True)
+        for name in (
+            *("data", "pipeline", "serve", "canary"),
+            *("failing canary", "shifted canary", "report"),
+        )
     ]
 
 
@@ -73,17 +79,56 @@ def test_sixteen_connections_get_every_answer(facts: dict[str, Any]) -> None:
     assert 0 <= gateway["under_100ms"] <= 1
 
 
-def test_the_weights_follow_the_rollout(facts: dict[str, Any]) -> None:
+def test_the_weights_follow_the_gate(facts: dict[str, Any]) -> None:
     assert [(entry["step"], entry["weights"]) for entry in facts["timeline"]] == [
         ("v1 serves", {"v1": 100}),
-        ("Canary v2 at 10 %", {"v1": 90, "v2": 10}),
-        ("Canary v2 at 50 %", {"v1": 50, "v2": 50}),
-        ("Promote v2", {"v2": 100, "v1": 0}),
-        ("Remove v1", {"v2": 100}),
-        ("Canary v3 at 10 %", {"v2": 90, "v3": 10}),
-        ("Roll back v3", {"v2": 100, "v3": 0}),
-        ("Remove v3", {"v2": 100}),
+        ("v2 enters", {"v1": 100, "v2": 0}),
+        ("v2 10 %", {"v1": 90, "v2": 10}),
+        ("v2 25 %", {"v1": 75, "v2": 25}),
+        ("v2 50 %", {"v1": 50, "v2": 50}),
+        ("v2 100 %", {"v1": 0, "v2": 100}),
+        ("v2 promoted", {"v2": 100, "v1": 0}),
+        ("cleaned up", {"v2": 100}),
+        ("v3 enters", {"v2": 100, "v3": 0}),
+        ("v3 10 %", {"v2": 90, "v3": 10}),
+        ("v3 rolled back", {"v2": 100, "v3": 0}),
+        ("cleaned up", {"v2": 100}),
+        ("v4 enters", {"v2": 100, "v4": 0}),
+        ("v4 10 %", {"v2": 90, "v4": 10}),
+        ("v4 rolled back", {"v2": 100, "v4": 0}),
+        ("cleaned up", {"v2": 100}),
     ]
+
+
+def test_the_gate_runs_with_the_error_rates_of_production(facts: dict[str, Any]) -> None:
+    errors = {"kind": "errors", "max_rate": 0.01}
+    usual = parse_plan({"canary": "v2", "metrics": [errors]}, "a plan")
+    for run in facts["gate"]:
+        assert (run["alpha"], run["beta"], run["psi_max"]) == (
+            *(usual.alpha, usual.beta),
+            usual.psi_max,
+        )
+    assert demo_plan("v2").steps == usual.steps
+
+
+def test_each_canary_ends_by_the_evidence_it_gave(facts: dict[str, Any]) -> None:
+    ends = {run["canary"]: run["outcome"] for run in facts["gate"]}
+    assert ends == {"v2": "done", "v3": "rolled-back", "v4": "rolled-back"}
+    crossed = {
+        run["canary"]: {
+            reading["kind"]
+            for look in run["looks"]
+            for reading in look["readings"]
+            if reading["against"] is not None and reading["against"] >= reading["against_at"]
+        }
+        for run in facts["gate"]
+    }
+    assert crossed == {"v2": set(), "v3": {"errors"}, "v4": {"scores"}}
+
+
+def test_the_audit_of_the_last_run_verifies(told: Demo) -> None:
+    checked = told.seatrial("rollout", "verify", str(told.run / "deploy"))
+    assert checked.returncode == 0, checked.stderr
 
 
 def test_promotion_keeps_the_predictors_process(facts: dict[str, Any]) -> None:
@@ -98,25 +143,24 @@ def test_git_history_is_the_rollouts_history(told: Demo, facts: dict[str, Any]) 
             ["git", *arguments], cwd=told.run / "deploy", capture_output=True, text=True, check=True
         ).stdout
 
-    subjects = git("log", "--reverse", "--format=%s").splitlines()
-    assert subjects == ["Deploy v1", *[entry["step"] for entry in facts["timeline"][1:]]]
     commits = {entry["step"]: entry["commit"] for entry in facts["timeline"]}
-    half = git("show", "--unified=0", "--format=", commits["Canary v2 at 50 %"])
+    subjects = git("log", "--reverse", "--format=%s").splitlines()
+    assert len(subjects) == len(facts["timeline"])
+    trailers = git("show", "--no-patch", "--format=%(trailers:only)", commits["v2 promoted"])
+    assert "Canary-Run: " in trailers
+    assert "Evidence-SHA256: " in trailers
+    half = git("show", "--unified=0", "--format=", commits["v2 50 %"])
     changed = [line for line in half.splitlines() if re.match(r"[-+](?![-+])", line)]
-    assert [line.split() for line in changed] == [
-        ["-", "trafficPercent:", "10"],
-        ["+", "trafficPercent:", "50"],
-    ] or [line[1:].split()[-2:] for line in changed] == [
-        ["trafficPercent:", "10"],
-        ["trafficPercent:", "50"],
-    ]
-    promotion = git("show", "--format=", commits["Promote v2"])
+    assert [line[0] for line in changed] == ["-", "+"]
+    assert [line.split()[-1] for line in changed] == ["25", "50"]
+    promotion = git("show", "--format=", commits["v2 promoted"])
     assert promotion.count("\n@@ ") == 1
 
 
 def test_bundles_are_linked_and_verify(told: Demo, facts: dict[str, Any]) -> None:
-    v1, v2, v3 = facts["bundles"]
-    assert (v1["parent"], v2["parent"], v3["parent"]) == (None, v1["digest"], v2["digest"])
+    v1, v2, v3, v4 = facts["bundles"]
+    assert [v["parent"] for v in (v1, v2, v3)] == [None, v1["digest"], v2["digest"]]
+    assert v4["parent"] == v2["digest"]
     assert v1["data"] != v2["data"]
     for bundle in facts["bundles"]:
         found = open_bundle(told.run / "bundles" / bundle["name"])

@@ -160,9 +160,11 @@ def test_unreachable_gateway_is_a_transport_failure_on_both_wires(tmp_path: Path
     assert set(frame["arm"]) == {"nobody"}
 
 
-def test_a_score_that_is_not_finite_is_no_score() -> None:
+def test_an_answer_without_a_score_is_no_answer_unless_a_rule_decided() -> None:
     assert http_score(b'{"outputs":[{"name":"score","data":[0.25]}]}') == 0.25
-    assert http_score(b'{"outputs":[{"name":"score","data":[null]}]}') is None
+    ruled = http_score(b'{"outputs":[{"name":"score","data":[null]}]}')
+    assert ruled is not None
+    assert math.isnan(ruled)
     assert http_score(b'{"outputs":[{"name":"other","data":[1]}]}') is None
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from serving.bundle import Contract, canonical_columns, check_columns
 from serving.errors import DataError
-from serving.predictor.columns import ColumnReader
+from serving.predictor.columns import RowReader
 
 CONTRACT = Contract.model_validate(
     {
@@ -36,7 +36,7 @@ CONTRACT = Contract.model_validate(
         "decision": {"review": 0.5, "decline": 0.5},
     }
 )
-READER = ColumnReader(CONTRACT)
+READER = RowReader(CONTRACT)
 GOOD: dict[str, list[Any]] = {
     "f64": [1.5, -5, 5],
     "f32": [0.1, None, -1],
@@ -91,7 +91,7 @@ def agrees(columns: dict[str, Any]) -> None:
         with pytest.raises(DataError):
             READER.read(columns)
         return
-    found = READER.read(columns)
+    found = READER.read(columns).columns
     assert found.keys() == expected.keys()
     for name, column in expected.items():
         assert found[name].dtype == column.dtype

@@ -41,6 +41,12 @@ def test_counters_match_what_the_client_sent(tmp_path: Path) -> None:
         assert list(counted.values()) == [3, 4, 1, 1, 2, 1]
         assert server.metric("seatrial_requests_total") == 12
         assert server.metric("seatrial_request_seconds_count", **labels) == 12
+        assert server.metric("seatrial_scores_count", **labels) == 14
+        assert server.metric("seatrial_scores_bucket", le="+Inf", **labels) == 14
+        for le in ("0.001", "0.25", "5.0", "+Inf"):
+            assert 0 <= server.metric("seatrial_request_seconds_bucket", le=le, **labels) <= 12
+        assert server.metric("seatrial_rejected_rows_total", reason="below", **labels) == 5
+        assert server.metric("seatrial_in_flight", **labels) == 0
         assert server.metric("seatrial_rows_total", **labels) == 6 + 7 + 1
         for name, count in decisions.items():
             assert server.metric("seatrial_decisions_total", decision=name, **labels) == count

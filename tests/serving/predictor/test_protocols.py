@@ -50,7 +50,7 @@ def test_v1_scores_every_instance(served: Served, columns: dict[str, NDArray[Any
     answer = served.v1(*instances(columns))
     assert answer.code == 200
     found = answer.body["predictions"]
-    assert set(found[0]) == {"score", "decision"}
+    assert set(found[0]) == {"score", "decision", "reason"}
     same([p["score"] for p in found], [p["decision"] for p in found], columns)
 
 
@@ -210,4 +210,4 @@ def test_a_cloud_event_goes_through_kserves_own_path(served: Served) -> None:
 def test_metadata_names_the_contracts_columns(served: Served) -> None:
     metadata = served.http(f"/v2/models/{MODEL}").body
     assert {i["name"]: i["datatype"] for i in metadata["inputs"]} == DATATYPES
-    assert [o["name"] for o in metadata["outputs"]] == ["score", "decision"]
+    assert [o["name"] for o in metadata["outputs"]] == ["score", "decision", "reason"]

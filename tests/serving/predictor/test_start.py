@@ -120,7 +120,7 @@ def test_kserves_own_flags_still_work(tmp_path: Path, bundle: Bundle) -> None:
     [
         (["--http_port=eighty"], "eighty"),
         (["--colour=red"], "colour"),
-        (["--workers=2"], "workers"),
+        (["--workers=0"], "workers"),
     ],
 )
 def test_bad_settings_end_with_2_and_one_sentence(flags: list[str], said: str) -> None:
