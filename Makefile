@@ -44,6 +44,7 @@ manifests: environments ## hydrate the overlays into manifests/rendered (needs k
 
 bench-rollout: environments ## wrong decisions of rollout tools, simulated; writes benchmarks/rollout
 	@$(BIN)/python -m benchmarks.rollout
+	@$(BIN)/python -m benchmarks.rollout.speed
 
 bench-serving: environments ## CPU per request beside the floor and stock KServe; writes benchmarks/serving
 	@$(BIN)/python -m benchmarks.serving --write

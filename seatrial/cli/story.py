@@ -26,9 +26,6 @@ DEFAULTS = DemoSettings()
 @click.option("--seed", default=DEFAULTS.seed, show_default=True)
 @click.option("--port", default=DEFAULTS.port, show_default=True, help="The gateway's.")
 @click.option("--rate", default=DEFAULTS.rate, show_default=True, help="Requests a second.")
-@click.option(
-    "--step-seconds", default=DEFAULTS.step_seconds, show_default=True, help="At each weight."
-)
 @click.option("--keep", is_flag=True, help="Leave the system running at the end.")
 @click.option("--quiet", is_flag=True, help="No progress, only the summary.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run's facts as JSON.")
@@ -41,12 +38,11 @@ def demo(
     seed: int,
     port: int,
     rate: float,
-    step_seconds: float,
     keep: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """The whole story: data, pipeline, serve, canary, bad canary, report.
+    """The whole story: data, pipeline, serve, canary, two bad canaries, report.
 
     Exit code 0 only if every stage ended as it must.
     """
@@ -61,7 +57,6 @@ def demo(
         seed=seed,
         port=port,
         rate=rate,
-        step_seconds=step_seconds,
         keep=keep,
     )
     code, facts = run_demo(settings, Console(stderr=as_json), quiet=quiet)

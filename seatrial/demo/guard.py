@@ -36,16 +36,18 @@ HELD_LOOKS = 5
 """Looks that a canary stays past its tolerance before the demo aborts it, as a person would."""
 
 
-def demo_plan(canary: str) -> Plan:
+def demo_plan(canary: str, *, scores: bool = True) -> Plan:
     """alpha, beta and psi_max are a plan's defaults, as in production; only waits are shortened."""
+    metrics: list[dict[str, Any]] = [
+        {"kind": "errors", "max_rate": 0.01},
+        {"kind": "latency", "slo_seconds": 0.25, "max_rate": 0.01},
+    ]
+    if scores:
+        metrics.append({"kind": "scores", "tolerance": TOLERANCE})
     return parse_plan(
         {
             "canary": canary,
-            "metrics": [
-                {"kind": "errors", "max_rate": 0.01},
-                {"kind": "latency", "slo_seconds": 0.25, "max_rate": 0.01},
-                {"kind": "scores", "tolerance": TOLERANCE},
-            ],
+            "metrics": metrics,
             "look_seconds": 1.0,
             "min_seconds": 2.0,
             "cleanup_seconds": 2.0,

@@ -25,7 +25,5 @@ class DemoSettings:
     rate: float = 320.0
     """Requests a second the replay sends."""
     connections: int = 16
-    step_seconds: float = 12.0
-    """How long each weight is held before the next step."""
     keep: bool = False
     """Leave the system running at the end."""

@@ -27,7 +27,7 @@ from serving.bundle import Bundle, load_contract, open_bundle
 from serving.errors import StageError
 from serving.local import LocalPlayer, Status
 from serving.rollout import read_rollout, with_canary, write_rollout
-from serving.rollout.gate import Phase
+from serving.rollout.gate import Phase, Plan
 
 BASELINE_SECONDS = 4.0
 SHIFT = 1.5
@@ -63,7 +63,8 @@ class Story:
 
     def curl(self) -> str:
         """A prediction worth pasting."""
-        url = f"http://127.0.0.1:{self.settings.port}/v2/models/{self._bundles['v1'].contract.name}/infer"
+        model = self._bundles["v1"].contract.name
+        url = f"http://127.0.0.1:{self.settings.port}/v2/models/{model}/infer"
         return f"curl -s {url} -d @{self._example}"
 
     def data(self) -> str:
@@ -182,7 +183,7 @@ class Story:
 
     def _enter(self, role: str, bundle: Bundle) -> Status:
         """A person's part: the canary is listed at 0 %, with its plan; the gate does the rest."""
-        write_plan(self.deploy, demo_plan(role))
+        write_plan(self.deploy, self._plan(role))
         state = with_canary(read_rollout(self.deploy), arm(role, bundle), 0)
         write_rollout(self.deploy, state)
         commit = commit_all(self.deploy, f"{role} enters at 0 %")
@@ -196,7 +197,7 @@ class Story:
         guard = Guard(
             self.deploy,
             self.player,
-            demo_plan(role),
+            self._plan(role),
             clock=self._traffic().seconds,
             looked=self._traffic().check,
             moved=self._moved,
@@ -205,6 +206,11 @@ class Story:
         self.facts.data.setdefault("gate", []).append(guard.facts)
         guard.lead()
         return guard
+
+    def _plan(self, role: str) -> Plan:
+        """How far a retrain may move scores is for a table's owner to say: on a table given to the
+        demo, only the canaries made from v2 are held to v2's scores."""
+        return demo_plan(role, scores=self.settings.data is None or role != "v2")
 
     def _moved(self, title: str) -> None:
         status = self.player.status()
