@@ -169,24 +169,23 @@ def _latency_panel(
 
 def _markers(timeline: Sequence[Facts], x: Scale) -> str:
     """A line and a number through all panels for each step; its name where there is room."""
+    spots = [x(float(step["t"])) for step in timeline]
+    rows: list[int] = []
+    last = [-_RIGHT, -_RIGHT]
+    for at in spots:
+        row = 0 if last[0] <= last[1] else 1
+        last[row] = at
+        rows.append(row)
     parts: list[str] = []
-    free = [0.0, 0.0]
-    for position, step in enumerate(timeline, start=1):
-        at = x(float(step["t"]))
-        text = str(step["step"])
-        width = 14 + len(text) * _LABEL_PX
-        flipped = at + width > _RIGHT
-        left = at - width if flipped else at - 9
-        row = next((r for r in (0, 1) if free[r] <= left), None)
-        height = 14.0 if row in (0, None) else 36.0
+    for i, (step, at, row) in enumerate(zip(timeline, spots, rows, strict=True)):
+        height = (14.0, 36.0)[row]
         parts.append(tag("line", x1=at, x2=at, y1=height + 9, y2=_LATENCY[1], class_="step"))
         parts.append(tag("circle", cx=at, cy=height, r=9, class_="badge"))
-        parts.append(tag("text", str(position), x=at, y=height + 4, class_="badge-text"))
-        if row is None:
-            continue
-        side, class_ = (-14, "step-name end") if flipped else (14, "step-name")
-        parts.append(tag("text", text, x=at + side, y=height + 4, class_=class_))
-        free[row] = at + (12 if flipped else width + 8)
+        parts.append(tag("text", str(i + 1), x=at, y=height + 4, class_="badge-text"))
+        text = str(step["step"])
+        later = [spots[k] for k in range(i + 1, len(spots)) if rows[k] == row]
+        if at + 14 + len(text) * _LABEL_PX <= min([*(spot - 9 for spot in later), _RIGHT]):
+            parts.append(tag("text", text, x=at + 14, y=height + 4, class_="step-name"))
     return "".join(parts)
 
 
