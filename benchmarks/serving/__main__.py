@@ -71,7 +71,7 @@ def measure(rounds: int, seconds: float, connections: int, only: str) -> dict[st
         "stock": spawn(SERVER_CORE, [*stock, f"--http_port={http}", f"--grpc_port={grpc}"], log),
         "sink": spawn(LOAD_CORE, ["benchmarks.serving.sink", str(ports["sink"][0])], log),
     }
-    cells = [
+    cells: list[dict[str, Any]] = [
         {"server": s, "wire": w, "rows": r, "ms": [], "rps": [], "p50_ms": [], "p99_ms": []}
         for s, w, r in CELLS
         if only in f"{s} {w}"
