@@ -9,8 +9,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from components.files import write_bytes
 from serving.bundle import Contract, canonical_columns
 from serving.drift.detector import DriftDetector, TestResult
 from serving.drift.encoding import SCORE, Encoder, Matrix
@@ -97,8 +96,8 @@ def fit_drift(
     out.mkdir(parents=True, exist_ok=True)
     packed = io.BytesIO()
     np.savez(packed, **reference)
-    _write(out / "reference.npz", packed.getvalue())
-    _write(out / "config.json", (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
+    write_bytes(out / "reference.npz", packed.getvalue())
+    write_bytes(out / "config.json", (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
     return trial
 
 
@@ -173,18 +172,3 @@ def _at_least(count: int, of: int, rate: float) -> float:
 
 def _stored(column: NDArray[Any]) -> NDArray[Any]:
     return column.astype("U") if column.dtype == object else column
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Writes atomically."""
-    descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise
