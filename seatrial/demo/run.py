@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -120,12 +121,22 @@ def report(facts: Facts, folder: Path, console: Console) -> int:
 def _print_next(story: Story, kept: bool, console: Console) -> None:
     """Three commands worth pasting."""
     deploy = story.deploy
-    up = "" if kept else f"seatrial up {deploy} && "
+    seatrial = _console_script()
+    up = "" if kept else f"{seatrial} up {deploy} && "
     console.print("\nNext:", highlight=False)
-    for line in (up + story.curl(), "seatrial status", f"xdg-open {story.folder}/report.html"):
+    for line in (up + story.curl(), f"{seatrial} status", f"xdg-open {story.folder}/report.html"):
         console.print(f"  {line}", highlight=False, soft_wrap=True, markup=False)
     if kept:
-        console.print("It is still running; 'seatrial down' ends it.", highlight=False)
+        console.print(f"It is still running; '{seatrial} down' ends it.", highlight=False)
+
+
+def _console_script() -> str:
+    """As it can be pasted into the shell that `make demo` was called from."""
+    if shutil.which("seatrial"):
+        return "seatrial"
+    script = Path(sys.executable).with_name("seatrial")
+    here = Path.cwd()
+    return shlex.quote(str(script.relative_to(here) if script.is_relative_to(here) else script))
 
 
 def _new_run(runs: Path) -> Path:
