@@ -18,7 +18,9 @@ demo: ## from a table to a canary on this machine; KEEP=1 leaves it running, POR
 	@$(BIN)/seatrial demo --port $(PORT) $(if $(filter 1,$(KEEP)),--keep) $(DEMO)
 
 test: environments check ## every check and test; STRICT=1 makes a skip a failure
-	@$(BIN)/python -m pytest
+	@$(PYTHON) environments/build.py build seldon
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone"
+	@$(BIN)/python -m pytest -m alone
 
 check: environments ## lint, formatting, types
 	@$(BIN)/ruff check $(PATHS)
@@ -29,12 +31,12 @@ format: environments ## let ruff mend what it can
 	@$(BIN)/ruff check --fix $(PATHS)
 	@$(BIN)/ruff format $(PATHS)
 
-environments: ## build .venv and .venv-drift where their locks changed
+environments: ## build .venv and .venv-drift where their locks changed; the tests add .venv-seldon
 	@$(PYTHON) environments/build.py check
 	@$(PYTHON) environments/build.py build main drift
 
 lock: ## resolve pyproject.toml anew into environments/*.lock
-	@$(PYTHON) environments/build.py lock main drift
+	@$(PYTHON) environments/build.py lock main drift seldon
 
 pipelines: environments ## compile the pipelines to the committed IR
 	@$(BIN)/python -m pipelines.train
@@ -51,8 +53,8 @@ bench-serving: environments ## CPU per request beside the floor and stock KServe
 	@$(BIN)/python -m benchmarks.serving.queue --write
 
 system-deps: ## say what the full test suite wants from the system
-	@echo "Debian 12:  apt-get install python3.11-venv git make chromium"
+	@echo "Debian 12:  apt-get install python3.11-venv git make chromium prometheus"
 	@echo "kubectl:    1.27 or newer, as your cluster's vendor ships it; only 'kubectl kustomize' is used"
 
 clean: ## remove what was built: environments, runs, caches
-	rm -rf .venv .venv-drift runs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-drift .venv-seldon runs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

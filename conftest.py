@@ -45,6 +45,24 @@ def drift_python() -> Path:
 
 
 @pytest.fixture(scope="session")
+def seldon_python() -> Path:
+    """Python of the Seldon environment."""
+    python = ROOT / ".venv-seldon" / "bin" / "python"
+    if not python.exists():
+        pytest.skip("no .venv-seldon; 'make test' builds it")
+    return python
+
+
+@pytest.fixture(scope="session")
+def promtool() -> str:
+    """Prometheus' checker of rules."""
+    path = shutil.which("promtool")
+    if path is None:
+        pytest.skip("no promtool on PATH; 'make system-deps' says how to get one")
+    return path
+
+
+@pytest.fixture(scope="session")
 def kubectl() -> str:
     """A kubectl whose kustomize is that of 1.27 or newer."""
     path = shutil.which("kubectl")

@@ -75,6 +75,8 @@ ENVIRONMENTS = {
     "main": Environment("main", ".venv", "pipelines,predictor,local,dev"),
     # A lightweight component needs only kfp itself at run time; kfp's own pins clash with Alibi's.
     "drift": Environment("drift", ".venv-drift", "drift", ("kfp==2.17.0",)),
+    # Seldon's wrapper wants protobuf 3, Flask 2 and the pkg_resources of an older setuptools.
+    "seldon": Environment("seldon", ".venv-seldon", "seldon"),
 }
 
 
