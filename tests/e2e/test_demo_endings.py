@@ -15,7 +15,7 @@ from seatrial.demo.facts import Facts
 from seatrial.demo.run import report
 from tests.e2e.running import SMALL, Demo, all_gone, demo, listens
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("drift_python")]
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(300), pytest.mark.usefixtures("drift_python")]
 
 
 def _kill_data(run: Demo) -> None:

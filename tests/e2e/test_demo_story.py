@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from components.train.network import load_network, scores
+from components.train.model import load_model, scores
 from pipelines.local import step_output
 from seatrial.demo.guard import demo_plan
 from seatrial.replay import read_rows
@@ -23,7 +23,7 @@ from serving.rollout.gate import parse_plan
 from tests.e2e.asking import scores_over_http
 from tests.e2e.running import Demo, all_gone, demo, free_port, listens
 
-pytestmark = [pytest.mark.timeout(480), pytest.mark.usefixtures("drift_python")]
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(480), pytest.mark.usefixtures("drift_python")]
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +182,7 @@ def test_prints_three_commands_that_work(told: Demo) -> None:
 
 def test_the_gateway_gives_the_score_that_pytorch_computes(told: Demo) -> None:
     """From the same raw rows: categories, missing values and all."""
-    network = load_network(step_output(told.run / "work" / "v2", "train", "network"))
+    network = load_model(step_output(told.run / "work" / "v2", "train", "network"))
     held_out = read_rows(told.run / "data" / "held_out.parquet", network.contract)
     columns = {name: column[:2000] for name, column in held_out.items()}
     assert any(np.isnan(c).any() for c in columns.values() if c.dtype.kind == "f")
