@@ -67,13 +67,18 @@ class _Connection(asyncio.Protocol):
         self._transport.write(self._request)
 
 
-async def _http(task: dict[str, Any], until: float) -> tuple[list[float], Counter[str]]:
+def http_request(task: dict[str, Any]) -> bytes:
+    """As it goes over the wire."""
     body = base64.b64decode(task["body"])
     kind = "octet-stream" if task["json_size"] else "json"
     head = f"POST {task['path']} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/{kind}\r\n"
     if task["json_size"]:
         head += f"inference-header-content-length: {task['json_size']}\r\n"
-    request = f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+    return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+
+
+async def _http(task: dict[str, Any], until: float) -> tuple[list[float], Counter[str]]:
+    request = http_request(task)
     loop = asyncio.get_running_loop()
     made = [
         await loop.create_connection(lambda: _Connection(request, until), "127.0.0.1", task["port"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,17 @@ def column_model(sizes: Sequence[int]) -> bytes:
     return _model(sizes, inputs, nodes)
 
 
-def bundle(parent: Path, sizes: Sequence[int]) -> Bundle:
-    """A bundle whose contract bounds every feature, so that every value is checked."""
+def bundle(
+    parent: Path,
+    sizes: Sequence[int],
+    *,
+    change: Callable[[bytes], bytes] = bytes,
+    rules: Sequence[dict[str, Any]] = (),
+) -> Bundle:
+    """A bundle whose contract bounds every feature, so that every value is checked.
+
+    `change` gives another model for the one that is made here.
+    """
     contract = Contract.model_validate(
         {
             "name": "bench",
@@ -55,9 +64,10 @@ def bundle(parent: Path, sizes: Sequence[int]) -> Bundle:
             ],
             "label": {"column": "y"},
             "decision": {"review": 0.4, "decline": 0.6},
+            "rules": rules,
         }
     )
-    model = column_model(sizes)
+    model = change(column_model(sizes))
     golden = dict(zip(FEATURES, np.ascontiguousarray(sample(4).T), strict=True))
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     score = session.run(["score"], golden)[0]

@@ -65,10 +65,10 @@ def resident_mib(pid: int) -> float:
 class Load:
     """The load generator's process."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, module: str = "load") -> None:
         self._process = spawn(
             LOAD_CORE,
-            ["benchmarks.serving.load"],
+            [f"benchmarks.serving.{module}"],
             log,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import click
@@ -15,6 +16,8 @@ from seatrial.deployment import create_deployment
 from serving.bundle import open_bundle
 from serving.local import LocalPlayer, PlayerSettings, Status, default_state_dir, load_settings
 from serving.rollout import read_manifest
+from serving.rollout.manifest import check_file
+from serving.rollout.schema import is_neighbour
 
 MANIFEST = click.argument("manifest", type=click.Path(path_type=Path))
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -120,8 +123,10 @@ def down(state: Path) -> None:
 @MANIFEST
 def check(manifest: Path) -> None:
     """Say what a cluster would refuse in MANIFEST, or silently ignore."""
-    found = read_manifest(manifest)
-    click.echo(f"{manifest}: {len(found.documents)} objects, nothing a cluster would refuse")
+    found = read_manifest(manifest).documents if manifest.is_dir() else check_file(manifest)
+    click.echo(f"{manifest}: {len(found)} objects, nothing a cluster would refuse")
+    for kind, count in Counter(d["kind"] for d in found if is_neighbour(d)).items():
+        click.echo(f"not checked: {count} {kind}, which 'kubectl apply --dry-run=server' can")
 
 
 def _settings(manifest: Path, port: int | None, storage: tuple[str, ...]) -> PlayerSettings | None:

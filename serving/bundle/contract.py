@@ -5,11 +5,18 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    model_validator,
+)
 
 from serving.errors import ContractError, FileError
 
@@ -36,6 +43,8 @@ class Feature(_Strict):
     """A category outside the list: refuse the row, or map it to the model's "unseen" category."""
     missing: tuple[str, ...] = ()
     """Texts that mean "missing" besides the empty one (for example "unknown")."""
+    sensitive: bool = False
+    """Values of this feature are masked wherever rows are shown to people."""
     description: str = ""
 
     def contradictions(self) -> Iterator[str]:
@@ -83,6 +92,9 @@ class Thresholds(_Strict):
 
     review: float = Field(ge=0, le=1)
     decline: float = Field(ge=0, le=1)
+    fallback: Decision | None = None
+    """For rows that no rule decides while the model fails or exceeds its time budget; without one
+    they are answered as errors."""
 
 
 class Rule(_Strict):
@@ -93,6 +105,106 @@ class Rule(_Strict):
     value: float
     decision: Decision
     reason: str
+
+
+class Cost(_Strict):
+    """What one decision costs, by the row's label; a gain is negative.
+
+    An amount of money, or the name of a numeric feature that holds it for each row.
+    """
+
+    positive: FiniteFloat | Name = 0.0
+    negative: FiniteFloat | Name = 0.0
+
+
+class Costs(_Strict):
+    """The cost matrix: decision by label, in one currency."""
+
+    currency: str = ""
+    approve: Cost = Cost()
+    review: Cost = Cost()
+    decline: Cost = Cost()
+
+
+Measure = Literal[
+    "roc_auc",
+    "average_precision",
+    "recall_at_fpr",
+    "precision_at_capacity",
+    "log_loss",
+    "calibration_error",
+    "cost_per_row",
+]
+
+
+class Gate(_Strict):
+    """What a model must reach on the test slice before it becomes a bundle."""
+
+    measure: Measure
+    min: float | None = None
+    max: float | None = None
+    not_worse_than: Literal["champion", "baseline"] | None = None
+    """Whom it must not be proven worse than: the 95 % interval of the paired difference. Without a
+    champion there is nothing to compare with, and the gate is passed."""
+    margin: float = Field(default=0.0, ge=0)
+    """How much worse it may be, in units of the measure."""
+    on_failure: Literal["fail", "warn"] = "fail"
+
+
+class Evaluation(_Strict):
+    """How a model of this contract is judged."""
+
+    false_positive_rate: float = Field(default=0.01, gt=0, lt=1)
+    """The rate at which recall is measured."""
+    review_capacity: float = Field(default=0.01, gt=0, le=1)
+    """Share of all rows, highest scores first, that people can look at."""
+    costs: Costs | None = None
+    segments: tuple[Name, ...] = ()
+    """Features by whose values the measures are repeated."""
+    gates: tuple[Gate, ...] = ()
+
+    def contradictions(self, features: Mapping[str, Feature]) -> Iterator[str]:
+        for name in self.segments:
+            if name not in features:
+                yield f"evaluation: segment '{name}' is not a feature"
+        costs = self.costs
+        for cost in (costs.approve, costs.review, costs.decline) if costs else ():
+            for amount in (cost.positive, cost.negative):
+                if isinstance(amount, str):
+                    yield from self._amount_problems(amount, features.get(amount))
+        for gate in self.gates:
+            asked = [gate.min, gate.max, gate.not_worse_than]
+            if asked.count(None) != len(asked) - 1:
+                yield (
+                    f"evaluation: gate on {gate.measure} needs one of min, max and not_worse_than"
+                )
+            if gate.measure == "cost_per_row" and costs is None:
+                yield "evaluation: gate on cost_per_row needs costs"
+
+    @staticmethod
+    def _amount_problems(name: str, feature: Feature | None) -> Iterator[str]:
+        if feature is None or feature.dtype == "string":
+            yield f"evaluation: cost '{name}' is neither a number nor a numeric feature"
+        elif feature.nullable:
+            yield f"evaluation: cost '{name}' may be missing; name a feature that is not nullable"
+
+
+Level = Literal["ignore", "warn", "fail"]
+
+
+class Checks(_Strict):
+    """What the validate step does when a table satisfies its schema and is suspect all the same."""
+
+    duplicates: Level = "warn"
+    """Rows that repeat another in every column."""
+    time_order: Level = "warn"
+    """Rows that lie before an earlier one of the file."""
+    label_rate: Level = "warn"
+    """A slice whose share of positives is far from that of the rows before it."""
+    leakage: Level = "warn"
+    """A feature that alone nearly equals the label."""
+    shift: Level = "warn"
+    """A feature distributed otherwise than in the parent bundle's drift reference."""
 
 
 class Contract(_Strict):
@@ -109,8 +221,17 @@ class Contract(_Strict):
     """Column of sampling weights, used in training and in every metric."""
     ignore: tuple[Name, ...] = ()
     """Columns a table may have beside these; any other column is an error."""
+    outputs: tuple[Literal["score", "raw_score"], ...] = ("score",)
+    """What the graph gives: `score`, the calibrated probability that decisions are made by, and on
+    request `raw_score`, the model's own before calibration."""
+    checks: Checks = Checks()
     decision: Thresholds
     rules: tuple[Rule, ...] = ()
+    evaluation: Evaluation = Evaluation()
+    intended_use: str = ""
+    """For the model card: what the model is for, and who uses its answers."""
+    limits: tuple[str, ...] = ()
+    """For the model card: where it must not be used, and what it does not know."""
     example: dict[str, float | int | str | None] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -129,6 +250,8 @@ class Contract(_Strict):
                 yield f"column '{name}' has more than one role"
         for feature in self.features:
             yield from feature.contradictions()
+        if "score" not in self.outputs or len(set(self.outputs)) < len(self.outputs):
+            yield f"outputs {', '.join(self.outputs)}: list 'score', and each output once"
         if self.decision.review > self.decision.decline:
             yield (
                 f"decision: review {self.decision.review:g} is above decline"
@@ -138,6 +261,7 @@ class Contract(_Strict):
         for rule in self.rules:
             if rule.feature not in numeric:
                 yield f"rule '{rule.reason}': '{rule.feature}' is not a numeric feature"
+        yield from self.evaluation.contradictions({f.name: f for f in self.features})
         for name in self.example:
             if name not in {f.name for f in self.features}:
                 yield f"example: '{name}' is not a feature"

@@ -15,7 +15,7 @@ from serving.bundle import Bundle, open_bundle
 from serving.errors import BundleError, SeatrialError, UsageError
 from serving.predictor.hardware import CPU, DEVICE_KEY, providers_for, threads_for
 from serving.predictor.logs import log_to_stderr, quieten_kserve
-from serving.predictor.settings import Settings, help_text, read_settings
+from serving.predictor.settings import NO_FALLBACK, Settings, help_text, read_settings
 from serving.predictor.workers import Membership, lead, membership
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def serve(settings: Settings, group: Membership | None = None) -> None:
     from serving.predictor.exposition import expose  # noqa: PLC0415
     from serving.predictor.metrics import Metrics  # noqa: PLC0415
     from serving.predictor.model import BundleModel  # noqa: PLC0415
+    from serving.predictor.rehearsal import rehearse  # noqa: PLC0415
     from serving.predictor.server import PredictorServer  # noqa: PLC0415
     from serving.predictor.session import ModelSession  # noqa: PLC0415
     from serving.predictor.tee import Tee  # noqa: PLC0415
@@ -72,7 +73,7 @@ def serve(settings: Settings, group: Membership | None = None) -> None:
         max_batch_rows=settings.max_batch_rows,
         max_queue=settings.max_queue,
     )
-    session.verify_golden_rows()
+    rehearse(session)
     expose(metrics, group.leader if group else None)
     copies: list[Tee | AuditLog] = []
     if settings.tee_url:
@@ -85,8 +86,9 @@ def serve(settings: Settings, group: Membership | None = None) -> None:
         session,
         metrics,
         copies,
-        fallback_decision=settings.fallback_decision,
+        fallback_decision=_fallback(settings, bundle),
         cache=cache,
+        audited=bool(settings.audit_log),
     )
     model.ready = True
     server = PredictorServer(settings, model, copies, shared_ports=group is not None)
@@ -111,6 +113,13 @@ def load_graph(bundle: Bundle, settings: Settings, metrics: Metrics) -> Graph:
         logger.warning("%s: it runs on the CPU", missing)
         metrics.set("seatrial_gpu_missing", 1)
     return graph
+
+
+def _fallback(settings: Settings, bundle: Bundle) -> str:
+    """The decision for what the model fails on; "" for none."""
+    if settings.fallback_decision == NO_FALLBACK:
+        return ""
+    return settings.fallback_decision or bundle.contract.decision.fallback or ""
 
 
 def _check_kserve_flags(rest: Sequence[str]) -> None:

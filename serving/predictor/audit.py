@@ -1,21 +1,13 @@
-"""The audit log: one JSON line per prediction, from a queue off the request path.
-
-Every access takes the lock beside the file, so that workers can share it and a subject's lines can
-be erased while it is written: `python -m serving.predictor.audit find|erase LOG ID`.
-"""
+"""The audit log: one JSON line per prediction, from a queue off the request path."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import fcntl
 import hashlib
-import json
-import os
-import sys
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +15,8 @@ from typing import Any
 import orjson
 
 from serving.bundle import Bundle
-from serving.errors import FileError, SeatrialError, UsageError
+from serving.errors import SeatrialError, UsageError
+from serving.predictor.audit_files import AuditFiles
 from serving.predictor.metrics import Metrics
 from serving.predictor.settings import Settings
 from serving.predictor.wire import Request, Scored
@@ -37,22 +30,17 @@ class AuditLog:
 
     def __init__(
         self,
-        file: Path,
+        files: AuditFiles,
         fields: Sequence[str],
         digest: str,
         arm: str,
         metrics: Metrics,
-        *,
-        max_bytes: int,
-        files: int,
     ) -> None:
         """`fields`: features to write down; without any, the sha256 of each row's values."""
-        self._file = file
+        self._files = files
         self._fields = fields
         self._base = {"bundle": digest, "arm": arm}
         self._metrics = metrics
-        self._max_bytes = max_bytes
-        self._files = files
         self._pending: deque[tuple[str, Request, Scored]] = deque()
         self._rows = 0
         self._lock = threading.Lock()
@@ -67,18 +55,14 @@ class AuditLog:
         for name in fields:
             if name not in bundle.contract.feature_names:
                 raise UsageError(f"--audit_fields: '{name}' is not in the bundle's contract")
-        file = Path(settings.audit_log)
-        with _locked(file), _refusing(file), file.open("ab"):
-            pass
-        return cls(
-            file,
-            fields,
-            bundle.digest,
-            settings.arm,
-            metrics,
+        files = AuditFiles(
+            Path(settings.audit_log),
             max_bytes=settings.audit_max_bytes,
             files=settings.audit_files,
+            keep_seconds=settings.audit_days * 86400,
         )
+        files.check()
+        return cls(files, fields, bundle.digest, settings.arm, metrics)
 
     def start(self) -> None:
         self._thread.start()
@@ -104,8 +88,15 @@ class AuditLog:
         self._thread.join(seconds)
 
     def _work(self) -> None:
+        pause = self._files.sweep_seconds
+        due = 0.0
         while not (self._closing.is_set() and not self._pending):
-            self._arrived.wait()
+            if pause is not None and time.monotonic() >= due:
+                due = time.monotonic() + pause
+                with contextlib.suppress(OSError, SeatrialError):
+                    self._files.sweep(time.time())
+            if not self._arrived.wait(pause):
+                continue
             self._closing.wait(LINGER_SECONDS)
             with self._lock:
                 batch, self._pending = self._pending, deque()
@@ -114,16 +105,16 @@ class AuditLog:
             if not batch:
                 continue
             try:
-                self._write(b"".join(self._lines(batch)))
+                self._files.append(b"".join(self._lines(batch)))
                 self._metrics.add("seatrial_audit_rows", count=rows)
             except (OSError, SeatrialError):
                 self._metrics.add("seatrial_audit_dropped_rows", count=rows)
 
     def _lines(self, batch: deque[tuple[str, Request, Scored]]) -> Iterator[bytes]:
-        for time, request, scored in batch:
+        for taken, request, scored in batch:
             lists = {name: column.tolist() for name, column in request.rows.columns.items()}
             for row, values in enumerate(zip(*lists.values(), strict=True)):
-                line: dict[str, Any] = {"time": time, "id": request.id, "row": row, **self._base}
+                line: dict[str, Any] = {"time": taken, "id": request.id, "row": row, **self._base}
                 if self._fields:
                     line["input"] = {name: lists[name][row] for name in self._fields}
                 else:
@@ -135,115 +126,3 @@ class AuditLog:
                 if scored.fallback:
                     line["fallback"] = True
                 yield orjson.dumps(line) + b"\n"
-
-    def _write(self, data: bytes) -> None:
-        with _locked(self._file):
-            with self._file.open("ab") as handle:
-                handle.write(data)
-                size = handle.tell()
-            if size >= self._max_bytes:
-                self._rotate()
-
-    def _rotate(self) -> None:
-        for age in range(self._files, 0, -1):
-            older = rotated(self._file, age)
-            if age == self._files:
-                older.unlink(missing_ok=True)
-            younger = rotated(self._file, age - 1)
-            if younger.exists():
-                younger.replace(older)
-
-
-def rotated(file: Path, age: int) -> Path:
-    """The log itself at age 0, older ones with their age at the end."""
-    return file if age == 0 else file.with_name(f"{file.name}.{age}")
-
-
-def find(file: Path, request_id: str) -> list[dict[str, Any]]:
-    """The lines of one request id, oldest first. Raises FileError."""
-    with _locked(file):
-        return [
-            json.loads(line)
-            for log in _logs(file)
-            for line in log.read_bytes().splitlines()
-            if _is_of(line, request_id)
-        ]
-
-
-def erase(file: Path, request_id: str) -> int:
-    """Forgets one request id in all logs; how many lines that were. Raises FileError."""
-    erased = 0
-    with _locked(file):
-        for log in _logs(file):
-            lines = log.read_bytes().splitlines(keepends=True)
-            kept = [line for line in lines if not _is_of(line, request_id)]
-            if len(kept) == len(lines):
-                continue
-            erased += len(lines) - len(kept)
-            new = log.with_name(f".{log.name}.new")
-            with new.open("wb") as handle:
-                handle.write(b"".join(kept))
-                handle.flush()
-                os.fsync(handle.fileno())
-            new.replace(log)
-    return erased
-
-
-def _logs(file: Path) -> list[Path]:
-    """Oldest first. Raises FileError when there is none."""
-    found = [
-        log
-        for log in file.parent.glob(f"{file.name}*")
-        if log == file or log.name.removeprefix(f"{file.name}.").isdigit()
-    ]
-    if not found:
-        raise FileError(f"{file}: there is no audit log; give the predictor's --audit_log")
-    return sorted(found, key=lambda log: -int(log.suffix[1:] if log != file else 0))
-
-
-def _is_of(line: bytes, request_id: str) -> bool:
-    if json.dumps(request_id, ensure_ascii=False)[1:-1].encode() not in line:
-        return False
-    try:
-        return bool(json.loads(line).get("id") == request_id)
-    except (ValueError, AttributeError):
-        return False
-
-
-@contextlib.contextmanager
-def _refusing(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise FileError(f"{file}: cannot use the audit log: {error.strerror}") from None
-
-
-@contextlib.contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    with _refusing(file):
-        handle = file.with_name(f".{file.name}.lock").open("ab")
-    with handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m serving.predictor.audit")
-    parser.add_argument("action", choices=("find", "erase"))
-    parser.add_argument("log", type=Path)
-    parser.add_argument("id", help="the id of a request")
-    args = parser.parse_args(argv)
-    actions: dict[str, Callable[[], str]] = {
-        "find": lambda: "".join(json.dumps(line) + "\n" for line in find(args.log, args.id)),
-        "erase": lambda: f"erased {erase(args.log, args.id)} lines\n",
-    }
-    try:
-        sys.stdout.write(actions[args.action]())
-    except SeatrialError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

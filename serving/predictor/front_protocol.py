@@ -10,7 +10,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from serving.predictor.http import MAX_BODY_BYTES, InferenceApp, Reply, Wire, is_cloud_event
+from serving.predictor.cloud_events import is_cloud_event
+from serving.predictor.http import MAX_BODY_BYTES, InferenceApp, Reply, Wire
 
 
 class FrontProtocol(HttpToolsProtocol):

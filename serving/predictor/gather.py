@@ -7,10 +7,12 @@ that is alone is run alone, in the same turn of the loop.
 from __future__ import annotations
 
 import asyncio
+from time import perf_counter
 from typing import Protocol
 
 from serving.errors import Overloaded
-from serving.predictor.http import Headers, InferenceApp, Reply, Wire
+from serving.predictor.cloud_events import Headers
+from serving.predictor.http import InferenceApp, Reply, Wire
 
 
 class Asker(Protocol):
@@ -21,6 +23,11 @@ class Asker(Protocol):
     def answer(self, reply: Reply | None) -> None:
         """None: this request takes waiting after all."""
 
+
+TURN_SECONDS = 0.25
+"""What one turn may take to answer; who came in it and is later still is refused."""
+_AT_ONCE = 64
+"""Enough to share runs; between them the clock is looked at."""
 
 _Asked = tuple[Asker, Wire, Headers, bytes]
 
@@ -43,9 +50,16 @@ class Gatherer:
         """Answers what is gathered; those who left meanwhile cost nothing."""
         asked, self._asked = self._asked, []
         present = [each for each in asked if not each[0].has_left()]
-        replies = self._app.reply_together([each[1:] for each in present[: self._limit]])
-        for (asker, _, _, _), reply in zip(present, replies, strict=False):
-            asker.answer(reply)
-        for asker, wire, _, _ in present[self._limit :]:
-            full = Overloaded(f"{self._limit} requests came at once; send it again later")
+        if len(present) < len(asked):
+            self._app.dropped(len(asked) - len(present))
+        end = perf_counter() + TURN_SECONDS
+        done = 0
+        while done < min(len(present), self._limit) and perf_counter() < end:
+            some = present[done : min(done + _AT_ONCE, self._limit)]
+            replies = self._app.reply_together([each[1:] for each in some])
+            for (asker, _, _, _), reply in zip(some, replies, strict=True):
+                asker.answer(reply)
+            done += len(some)
+        for asker, wire, _, _ in present[done:]:
+            full = Overloaded(f"{len(present)} requests came at once; send it again later")
             asker.answer(self._app.refusal(wire, full))

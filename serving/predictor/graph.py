@@ -60,7 +60,8 @@ class Graph:
                 f"{bundle.path}/model.onnx: ONNX Runtime cannot load it: {_line(error)}"
             ) from None
         # Its wrapper searches the run options for WebGPU's: three times what a small graph takes.
-        self._native = self._session._sess
+        # What is private may go: then the wrapper it is.
+        self._native = getattr(getattr(self._session, "_sess", None), "run_with_iobinding", None)
         self._check_signature()
         self._names = bundle.contract.feature_names
         self._kinds = [
@@ -108,7 +109,10 @@ class Graph:
             for name, column in rows.columns.items():
                 binding.inputs[name][:] = column
         binding.score[0] = np.nan  # no answer of the last run may pass for this one's
-        self._native.run_with_iobinding(binding.native, lane.options)
+        if self._native is None or binding.native is None:
+            self._session.run_with_iobinding(binding.io, lane.options)
+        else:
+            self._native(binding.native, lane.options)
         return binding.score.copy()
 
     def _bind(self, count: int) -> _Binding:
@@ -126,7 +130,7 @@ class Graph:
         for name, column in inputs.items():
             io.bind_input(name, "cpu", 0, column.dtype.type, [count], column.ctypes.data)
         io.bind_output("score", "cpu", 0, np.float32, [count], score.ctypes.data)
-        return _Binding(io, io._iobinding, block, inputs, score)
+        return _Binding(io, getattr(io, "_iobinding", None), block, inputs, score)
 
     def _check_signature(self) -> None:
         where = f"{self.bundle.path}/model.onnx"

@@ -25,6 +25,7 @@ from kserve.protocol.grpc.servicer import InferenceServicer
 from serving.errors import DataError, InferenceFailed, SeatrialError
 from serving.predictor.grpc_wire import GrpcWire
 from serving.predictor.model import BundleModel
+from serving.predictor.session import ClientGoneError
 
 # Calls that may be in the server at once; threads are started as they are needed.
 MAX_THREADS = 64
@@ -60,7 +61,7 @@ class GrpcServer:
         model: BundleModel,
         rest: InferenceServicer,
         *,
-        max_message_bytes: int | None = None,
+        max_message_bytes: int,
         max_waiting: int = 256,
         shared_port: bool = False,
     ) -> None:
@@ -113,6 +114,10 @@ class GrpcServer:
         code = "OK"
         answer = _NO_ANSWER
         try:
+            # It may have waited for its thread: nobody is computed for who has gone meanwhile.
+            if not context.is_active():
+                model.metrics.add("seatrial_dropped_requests", "gone")
+                raise ClientGoneError("the client left before its call began")
             request = self._wire.decode(message)
             scored = model.score_direct(request)
             if scored is None:

@@ -13,6 +13,7 @@ from serving.predictor.columns import RowReader
 from serving.predictor.rows import Raw, Rows
 from serving.predictor.tensors import PACKED, TensorRules, check_count, pack_texts, packed_values
 from serving.predictor.wire import (
+    BINARY_OUTPUT,
     BOTH,
     BOTH_PACKED,
     OUTPUTS,
@@ -63,7 +64,10 @@ class GrpcWire:
             outputs = dict.fromkeys(names, bool(raw))
         else:
             outputs = BOTH_PACKED if raw else BOTH
-        return Request(rows, message.id or new_id(), outputs)
+        request = Request(rows, message.id or new_id(), outputs)
+        if message.parameters:
+            request.parameters = message.parameters
+        return request
 
     def _quick_matrix(self, tensor: Any, raw: Any) -> Rows | None:
         """The rows of a well-formed tensor [rows, features]; None leaves it to the exact way."""
@@ -110,14 +114,19 @@ class GrpcWire:
         shape = [request.rows.count]
         for name, packed in request.outputs.items():
             output = answer.outputs.add(name=name, datatype=OUTPUTS[name], shape=shape)
-            if name == "score" and packed:
-                answer.raw_output_contents.append(scored.scores.tobytes())
+            if packed:
+                data = (
+                    scored.scores.tobytes() if name == "score" else pack_texts(scored.texts(name))
+                )
+                answer.raw_output_contents.append(data)
+                output.parameters["binary_data_size"].int64_param = len(data)
             elif name == "score":
                 output.contents.fp32_contents.extend(scored.scores.tolist())
-            elif packed:
-                answer.raw_output_contents.append(pack_texts(scored.texts(name)))
             else:
                 output.contents.bytes_contents.extend(t.encode() for t in scored.texts(name))
+        for name, value in (request.parameters or {}).items():
+            if name != BINARY_OUTPUT:
+                answer.parameters[name].CopyFrom(value)
         if scored.fallback:
             answer.parameters["fallback"].bool_param = True
             answer.parameters["fallback_reason"].string_param = scored.fallback

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import orjson
 
 from serving.errors import DataError, InferenceFailed, Overloaded, SeatrialError
+from serving.predictor.cloud_events import Headers, is_cloud_event, unwrap, wrap
 from serving.predictor.model import BundleModel
 from serving.predictor.wire import Request, Scored
 
@@ -24,6 +25,7 @@ Wire = Literal["v1", "v2"]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_BODY_BYTES = 64 * 2**20
+_TOO_LARGE = f"the body is over {MAX_BODY_BYTES} bytes; send less"
 _INFERENCE = re.compile(r"/v1/models/([^/]+):predict|/v2/models/([^/]+)/infer")
 _JSON_SIZE = b"inference-header-content-length"
 _JSON = (b"content-type", b"application/json")
@@ -35,9 +37,6 @@ _RETRY = (b"retry-after", b"1")
 _PATIENCE = b"x-envoy-expected-rq-timeout-ms"
 
 logger = logging.getLogger("seatrial.predictor")
-
-
-Headers = Iterable[tuple[bytes, bytes]]
 
 
 class Reply(NamedTuple):
@@ -64,17 +63,35 @@ class InferenceApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST":
             wire = self.routes.get(scope["path"])
-            if wire is not None and not is_cloud_event(scope["headers"]):
+            if wire is not None:
                 await self._infer(wire, scope, receive, send)
                 return
-            unknown = None if wire else _INFERENCE.fullmatch(scope["path"])
+            unknown = _INFERENCE.fullmatch(scope["path"])
             if unknown:
                 name = unknown[1] or unknown[2]
                 await self._send(
                     send, Reply(404, (_JSON,), _error(f"there is no model '{name}' here"))
                 )
                 return
+            await self._bounded(scope, receive, send)
+            return
         await self._rest(scope, receive, send)
+
+    async def _bounded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """KServe's own POST endpoints read bodies of any size."""
+        try:
+            body = await _read(receive)
+        except _ClientLeftError:
+            return
+        if body is None:
+            await self._send(send, Reply(413, _JSON_ONLY, _error(_TOO_LARGE)))
+            return
+        parts = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+        async def again() -> MutableMapping[str, Any]:
+            return next(parts, None) or await receive()
+
+        await self._rest(scope, again, send)
 
     def reply_at_once(self, wire: Wire, headers: Headers, body: bytes) -> Reply | None:
         """The answer, where it takes no waiting; else None, and nothing has happened."""
@@ -119,24 +136,34 @@ class InferenceApp:
         self._model.metrics.answered(wire, str(error.http_status), 0.0)
         return self._failure(wire, error)
 
+    def dropped(self, requests: int) -> None:
+        """Counts requests whose clients had gone before they were even read."""
+        self._model.metrics.add("seatrial_dropped_requests", "gone", count=requests)
+
     async def _infer(self, wire: Wire, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             body = await _read(receive)
         except _ClientLeftError:
             return
         model = self._model
+        headers = scope["headers"]
         start = perf_counter()
         model.metrics.arrived()
         try:
             if body is None:
-                raise _TooLargeError(f"the body is over {MAX_BODY_BYTES} bytes; send less")
-            request = self._decode(wire, scope["headers"], body)
+                raise _TooLargeError(_TOO_LARGE)
+            event = None
+            if is_cloud_event(headers):
+                body, event = unwrap(headers, body)
+            request = self._decode(wire, headers, body)
             scored = model.score_direct(request)
             if scored is None:
-                request.seconds = _patience(scope["headers"])
+                request.seconds = _patience(headers)
                 request.gone = _watch(receive)
                 scored = await model.score(request)
             reply = self._encode(wire, request, scored)
+            if event is not None:
+                reply = Reply(200, *wrap(event, model.name, reply.headers, reply.body))
         except Exception as error:
             reply = self._failure(wire, error)
         model.metrics.left()
@@ -145,7 +172,10 @@ class InferenceApp:
 
     def _decode(self, wire: Wire, headers: Headers, body: bytes) -> Request:
         if wire == "v1":
-            return self._model.http_wire.decode_v1(body)
+            request = self._model.http_wire.decode_v1(body)
+            if self._model.audited:
+                request.id = _header_id(headers) or request.id
+            return request
         return self._model.http_wire.decode_v2(body, _json_size(headers))
 
     def _encode(self, wire: Wire, request: Request, scored: Scored) -> Reply:
@@ -212,6 +242,14 @@ def _json_size(headers: Headers) -> int | None:
     return None
 
 
+def _header_id(headers: Headers) -> str:
+    """V1 has no ids of its own; Envoy gives every request one."""
+    for name, value in headers:
+        if name == b"x-request-id":
+            return value.decode("latin-1")
+    return ""
+
+
 def _patience(headers: Headers) -> float | None:
     """Seconds that the caller still waits, if it says so."""
     for name, value in headers:
@@ -224,15 +262,6 @@ def _watch(receive: Receive) -> Callable[[], bool]:
     """Whether the client has closed its connection, which uvicorn knows without being awaited."""
     cycle = getattr(receive, "__self__", None)
     return lambda: getattr(cycle, "disconnected", False) is True
-
-
-def is_cloud_event(headers: Headers) -> bool:
-    for name, value in headers:
-        if name == b"ce-specversion":
-            return True
-        if name == b"content-type":
-            return bool(value.startswith(b"application/cloudevents+json"))
-    return False
 
 
 def _error(message: str) -> bytes:

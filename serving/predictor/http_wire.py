@@ -16,6 +16,7 @@ from serving.predictor.refusal import Refusal
 from serving.predictor.rows import Raw, Rows
 from serving.predictor.tensors import TensorRules, json_values, pack_texts, packed_values
 from serving.predictor.wire import (
+    BINARY_OUTPUT,
     BOTH,
     BOTH_PACKED,
     OUTPUTS,
@@ -131,7 +132,11 @@ class HttpWire:
             request_id = new_id()
         elif not isinstance(request_id, str):
             raise DataError("'id' must be text")
-        return Request(rows, request_id, _requested(payload))
+        parameters = payload.get("parameters")
+        binary = False
+        if parameters is not None:
+            binary, parameters = _parameters(parameters)
+        return Request(rows, request_id, _requested(payload, binary), parameters)
 
     def _quick_matrix(self, tensor: Any, body: bytes, packed: memoryview) -> Rows | None:
         """The rows of a well-formed tensor [rows, features]; None leaves it to the exact way."""
@@ -209,8 +214,11 @@ class HttpWire:
             "id": request.id,
             "outputs": outputs,
         }
+        if request.parameters:
+            answer["parameters"] = request.parameters
         if scored.fallback:
-            answer["parameters"] = {"fallback": True, "fallback_reason": scored.fallback}
+            said = {"fallback": True, "fallback_reason": scored.fallback}
+            answer["parameters"] = {**(request.parameters or {}), **said}
         head = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
         return (head + b"".join(tail), len(head)) if tail else (head, None)
 
@@ -229,9 +237,16 @@ def predictions(scored: Scored) -> list[dict[str, Any]]:
     return answer
 
 
-def _requested(payload: dict[str, Any]) -> Mapping[str, bool]:
-    parameters = payload.get("parameters")
-    binary = isinstance(parameters, dict) and parameters.get("binary_data_output") is True
+def _parameters(given: Any) -> tuple[bool, dict[str, Any]]:
+    """Whether all outputs shall be packed, and what is left for the answer."""
+    for name, value in _object(given, "'parameters'").items():
+        if not isinstance(value, str | int | float):
+            raise DataError(f"parameter '{name:.40}' must be text, a number, true or false")
+    left = {name: value for name, value in given.items() if name != BINARY_OUTPUT}
+    return given.get(BINARY_OUTPUT) is True, left
+
+
+def _requested(payload: dict[str, Any], binary: bool) -> Mapping[str, bool]:
     outputs = payload.get("outputs")
     if not outputs:
         return BOTH_PACKED if binary else BOTH

@@ -58,6 +58,7 @@ REFUSALS = (
 )
 TEE_LOSSES = ("full", "unreachable", "refused")
 FALLBACKS = ("failed", "timeout", "breaker")
+DROPPED = ("gone", "late")
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,13 @@ FAMILIES: tuple[Family, ...] = (
         "histogram",
         "Time a request waited for the model",
         edges=QUEUE_SECONDS,
+    ),
+    Family(
+        "seatrial_dropped_requests",
+        "counter",
+        "Requests never run: the client had gone, or its deadline or the budget had passed (late)",
+        ("reason",),
+        _each(DROPPED),
     ),
     Family("seatrial_batch_rows", "histogram", "Rows per run of the model", edges=BATCH_ROWS),
     Family(

@@ -22,7 +22,7 @@ from serving.predictor.http_wire import HttpWire, predictions
 from serving.predictor.metrics import Metrics
 from serving.predictor.refusal import Refusal
 from serving.predictor.rows import Raw, Rows, join
-from serving.predictor.session import TOGETHER_SECONDS, ModelSession
+from serving.predictor.session import TOGETHER_SECONDS, CallerTimeout, ModelSession
 from serving.predictor.tensors import DATATYPE, TensorRules
 from serving.predictor.wire import OUTPUTS, Request, Scored, new_id, requested_outputs
 
@@ -59,6 +59,7 @@ class BundleModel(kserve.Model):  # type: ignore[misc]
         *,
         fallback_decision: str = "",
         cache: Cache | None = None,
+        audited: bool = False,
     ) -> None:
         """`fallback_decision`: for rows that no rule decides while the model fails; "": errors."""
         super().__init__(name)
@@ -66,6 +67,8 @@ class BundleModel(kserve.Model):  # type: ignore[misc]
         self.contract: Contract = session.bundle.contract
         self.http_wire = HttpWire(name, self.contract)
         self.metrics = metrics
+        self.audited = audited
+        """Whether somebody may ask for a request by its id later."""
         self._copies = copies
         self._cache = cache
         self._decider = Decider(self.contract)
@@ -79,15 +82,11 @@ class BundleModel(kserve.Model):  # type: ignore[misc]
         Raises InferenceFailed.
         """
         ruled, rows = self._open(request)
-        if rows.count == 0:
-            return self._answer(request, None, ruled)
-        if self._cache is not None:
-            kept = self._cache.get(rows)
-            self.metrics.add("seatrial_cache", "miss" if kept is None else "hit")
-            if kept is not None:
-                return self._answer(request, kept, ruled)
-        if self._breaker is not None and not self._breaker.allows():
-            return self._answer(request, None, ruled, "breaker")
+        if rows.count and not self.session.takes_directly(rows.count):
+            return None
+        scored = self._spared(request, rows, ruled)
+        if scored is not None:
+            return scored
         try:
             scores = self.session.run_direct(rows)
         except InferenceFailed as error:
@@ -120,6 +119,9 @@ class BundleModel(kserve.Model):  # type: ignore[misc]
     async def score(self, request: Request) -> Scored:
         """Raises InferenceFailed, InferenceTimeout, Overloaded or ClientGoneError."""
         ruled, rows = self._open(request)
+        spared = self._spared(request, rows, ruled)
+        if spared is not None:
+            return spared
         try:
             scores = await self.session.run(rows, request.seconds, request.gone)
         except InferenceFailed as error:
@@ -129,6 +131,9 @@ class BundleModel(kserve.Model):  # type: ignore[misc]
     def score_blocking(self, request: Request) -> Scored:
         """As `score`, for callers in a thread of their own."""
         ruled, rows = self._open(request)
+        spared = self._spared(request, rows, ruled)
+        if spared is not None:
+            return spared
         try:
             scores = self.session.run_blocking(rows, request.seconds, request.gone)
         except InferenceFailed as error:
@@ -141,6 +146,22 @@ class BundleModel(kserve.Model):  # type: ignore[misc]
         ruled = self._decider.rules(rows) if self._decider.features else None
         return ruled, rows if ruled is None else rows.take(ruled == UNDECIDED)
 
+    def _spared(self, request: Request, rows: Rows, ruled: Ruled) -> Scored | None:
+        """The answer without a run: by rules alone, from the cache, or for an open breaker.
+
+        To be asked once a request: it counts, and an open breaker lets one request try.
+        """
+        if rows.count == 0:
+            return self._answer(request, None, ruled)
+        if self._cache is not None:
+            kept = self._cache.get(rows)
+            self.metrics.add("seatrial_cache", "miss" if kept is None else "hit")
+            if kept is not None:
+                return self._answer(request, kept, ruled)
+        if self._breaker is not None and not self._breaker.allows():
+            return self._answer(request, None, ruled, "breaker")
+        return None
+
     def _with_model(self, request: Request, rows: Rows, scores: Scores, ruled: Ruled) -> Scored:
         if self._breaker is not None:
             self._breaker.succeeded()
@@ -152,8 +173,10 @@ class BundleModel(kserve.Model):  # type: ignore[misc]
     def _without_model(self, request: Request, ruled: Ruled, error: InferenceFailed) -> Scored:
         if self._breaker is None:
             raise error
-        self._breaker.failed()
-        self.metrics.set("seatrial_breaker_open", float(self._breaker.is_open))
+        # An impatient caller says nothing about the model.
+        if not isinstance(error, CallerTimeout):
+            self._breaker.failed()
+            self.metrics.set("seatrial_breaker_open", float(self._breaker.is_open))
         logger.warning("answered without the model: %s", error)
         why = "timeout" if isinstance(error, InferenceTimeout) else "failed"
         return self._answer(request, None, ruled, why)
@@ -197,7 +220,7 @@ class BundleModel(kserve.Model):  # type: ignore[misc]
         headers: dict[str, str] | None = None,
         response_headers: dict[str, str] | None = None,
     ) -> dict[str, Any] | InferResponse:
-        """KServe's own way in: CloudEvents, and callers inside the process."""
+        """KServe's own way in, for callers inside the process."""
         try:
             if isinstance(payload, InferRequest):
                 return await self._predict_tensors(payload)
@@ -224,7 +247,7 @@ class BundleModel(kserve.Model):  # type: ignore[misc]
             values: Any = scored.scores if name == "score" else np.array(scored.texts(name), object)
             output.set_data_from_numpy(values, binary_data=False)
             outputs.append(output)
-        return InferResponse(request.id, self.name, outputs)
+        return InferResponse(request.id, self.name, outputs, parameters=payload.parameters)
 
     def refused(self, error: DataError) -> None:
         """Counts it."""

@@ -23,6 +23,7 @@ from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 from kserve.protocol.rest.server import RESTServer
 
 from serving.errors import SeatrialError
+from serving.predictor.acceptor import Acceptor
 from serving.predictor.audit import AuditLog
 from serving.predictor.front_protocol import FrontProtocol
 from serving.predictor.gather import Gatherer
@@ -66,9 +67,7 @@ class PredictorServer(kserve.ModelServer):  # type: ignore[misc]
         self._copies = copies
         self._shared = shared_ports
         self.dataplane = _NamedPlatform(model, model_registry=self.registered_models)
-        self.model_repository_extension = ModelRepositoryExtension(
-            model_registry=self.registered_models
-        )
+        self.model_repository_extension = _Answering(model_registry=self.registered_models)
         self._stopping: asyncio.Event | None = None
 
     def start(self, models: list[BundleModel] | None = None) -> None:
@@ -79,7 +78,7 @@ class PredictorServer(kserve.ModelServer):  # type: ignore[misc]
         )
         kserve_app.add_exception_handler(SeatrialError, _answer_error)
         front = InferenceApp(kserve_app, self._model)
-        if self._model.session.sharing_pays:
+        if self._model.session.gathering_pays:
             front.gatherer = Gatherer(front, self._settings.max_queue)
         http = _HttpServer(
             front,
@@ -101,9 +100,10 @@ class PredictorServer(kserve.ModelServer):  # type: ignore[misc]
             )
         self._register_and_check_atleast_one_model_is_ready(models or [self._model])
         logger.info(
-            "model '%s' is bundle %s, golden rows reproduced; HTTP on %s:%d, gRPC on port %d",
+            "model '%s' is bundle %s on %s, golden rows reproduced; HTTP on %s:%d, gRPC on port %d",
             self._model.name,
             self._model.session.bundle.digest[:12],
+            self._model.metrics.provider,
             host,
             self.http_port,
             self.grpc_port,
@@ -170,6 +170,13 @@ class _NamedPlatform(DataPlane):  # type: ignore[misc]
         return {**await super().model_metadata(model_name), "platform": self._platform}
 
 
+class _Answering(ModelRepositoryExtension):  # type: ignore[misc]
+    async def load(self, model_name: str) -> dict[str, Any]:
+        """With the answer that KServe's gRPC servicer expects and its own extension lacks."""
+        await super().load(model_name)
+        return {"name": model_name, "load": True}
+
+
 class _OneModel(kserve.ModelRepository):  # type: ignore[misc]
     def unload(self, name: str) -> None:
         """Any caller could otherwise take the pod's only model away. Answers 501."""
@@ -200,13 +207,32 @@ class _HttpServer(RESTServer):  # type: ignore[misc]
 
     async def serve(self, listener: socket.socket) -> None:
         self.create_application()
-        await self._server.serve(sockets=[listener])
+        self._server.listener = listener
+        await self._server.serve(sockets=[])
 
     def stop(self) -> None:
         self._server.should_exit = True
 
 
 class _Uvicorn(uvicorn.Server):
+    """With our way of taking connections."""
+
+    listener: socket.socket
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._acceptor = Acceptor(
+            self.listener,
+            lambda: FrontProtocol(
+                config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            ),
+        )
+        self._acceptor.start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._acceptor.stop()
+        await super().shutdown(sockets)
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield

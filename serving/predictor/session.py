@@ -21,10 +21,7 @@ from time import perf_counter
 
 import numpy as np
 
-from serving.bundle import canonical_columns
 from serving.errors import (
-    BundleError,
-    DataError,
     InferenceFailed,
     InferenceTimeout,
     Overloaded,
@@ -35,7 +32,6 @@ from serving.predictor.lanes import Guard, Lane
 from serving.predictor.metrics import BATCH_ROWS, QUEUE_SECONDS, Metrics
 from serving.predictor.rows import Rows, join
 
-GOLDEN_TOLERANCE = 1e-5
 # More than a pod has cores: a few graphs that are stuck until their budget leave room for others.
 WORKERS = 8
 # A run expected to take less than this may keep its caller's event loop from other work.
@@ -44,11 +40,12 @@ DIRECT_SECONDS = 0.002
 TOGETHER_SECONDS = 0.005
 # What a row must save in a shared run for sharing to be worth the copying.
 SHARING_SECONDS = 0.00003
+# A run from which on requests that came at once are counted, and refused beyond the queue's limit.
+CROWDING_SECONDS = 0.0003
 # What a direct run or a batch may take before it is broken off and its rows run elsewhere, alone.
 ISOLATE_SECONDS = 0.02
 # Runs stay out of the callers' threads for so long after one was broken off there.
 WARY_SECONDS = 1.0
-_WARMUP_ROWS = 64
 
 
 class ClientGoneError(SeatrialError):
@@ -56,6 +53,10 @@ class ClientGoneError(SeatrialError):
 
     http_status = 499
     grpc_status = "CANCELLED"
+
+
+class CallerTimeout(InferenceTimeout):
+    """The caller's own deadline passed, and not the model's budget."""
 
 
 @dataclass(eq=False, slots=True)
@@ -100,70 +101,32 @@ class ModelSession:
         # Seconds of a run of one row, and of each more; until measured, nothing is cheap.
         self._base, self._per_row = 1.0, 0.0
 
-    def verify_golden_rows(self) -> None:
-        """Raises BundleError when the graph does not give the stored answers to 1e-5."""
-        where = f"{self.bundle.path}/golden.json"
-        try:
-            golden = self.bundle.read_json("golden.json")
-            columns = canonical_columns(self.bundle.contract, golden["columns"])
-            expected = np.asarray(golden["score"], dtype=np.float64)
-        except (DataError, ValueError, LookupError, TypeError, AttributeError) as error:
-            raise BundleError(f"{where}: no golden rows to read ({error}); retrain") from None
-        rows = Rows(tuple(columns), len(next(iter(columns.values()))), columns)
-        try:
-            scores = self._run_here(rows, perf_counter() + self.budget_seconds)
-        except InferenceFailed as error:
-            raise BundleError(f"{where}: the model fails on the golden rows: {error}") from None
+    def expect(self, base: float, per_row: float) -> None:
+        """What was measured: seconds of a run of one row, and of each more."""
+        self._base, self._per_row = base, per_row
+
+    def run_watched(self, rows: Rows) -> Scores:
+        """A run in the caller's thread, however long, within the budget. Raises InferenceFailed."""
+        scores = self._run_here(rows, perf_counter() + self.budget_seconds)
         if scores is None:
-            raise BundleError(
-                f"{where}: the model fails on the golden rows: {self._over(self.budget_seconds)}"
-            )
-        if scores.shape != expected.shape:
-            raise BundleError(
-                f"{where}: {len(scores)} golden rows, {len(expected)} stored scores; retrain"
-            )
-        off = np.flatnonzero(~(np.abs(scores - expected) <= GOLDEN_TOLERANCE))
-        if len(off):
-            row = int(off[0])
-            raise BundleError(
-                f"{where}: golden row {row} scores {scores[row]:.6g} here,"
-                f" the bundle says {expected[row]:.6g}; do not serve it, retrain"
-            )
-        if rows.count:
-            self._measure(rows)
-
-    def _measure(self, golden: Rows) -> None:
-        """Warms the graph up and learns what it costs."""
-
-        def seconds(count: int) -> float:
-            at = np.arange(count) % golden.count
-            rows = Rows(golden.names, count, {n: c[at] for n, c in golden.columns.items()})
-            best = self.budget_seconds
-            for _ in range(6):
-                start = perf_counter()
-                if self._run_here(rows, start + self.budget_seconds) is None:
-                    break
-                best = min(best, perf_counter() - start)
-            return best
-
-        try:
-            self._base = seconds(1)
-            self._per_row = max(0.0, seconds(_WARMUP_ROWS) - self._base) / (_WARMUP_ROWS - 1)
-        except InferenceFailed:
-            pass  # a few golden rows by themselves are no promise; it then runs in workers
+            raise self._over(self.budget_seconds)
+        return scores
 
     def seconds_for(self, rows: int) -> float:
         """What a run of so many rows should take."""
         return self._base + self._per_row * (rows - 1)
 
     @property
-    def sharing_pays(self) -> bool:
-        """Whether rows are cheaper together, and cheap enough for the callers' threads."""
-        return (
-            self._max_batch_rows > 1
-            and self._base <= DIRECT_SECONDS
-            and self._base - self._per_row >= SHARING_SECONDS
-        )
+    def gathering_pays(self) -> bool:
+        """Whether requests that came together should be looked at together.
+
+        For rows that are cheaper together; and for runs so long that a crowd must be refused in
+        part, although each run is short enough for the callers' threads.
+        """
+        if self._base > DIRECT_SECONDS:
+            return False
+        shared = self._max_batch_rows > 1 and self._base - self._per_row >= SHARING_SECONDS
+        return shared or self._base >= CROWDING_SECONDS
 
     def chunks(self, counts: Sequence[int]) -> Iterator[list[int]]:
         """Positions of requests with so many rows each, in groups for one run each."""
@@ -180,18 +143,23 @@ class ModelSession:
         if chunk:
             yield chunk
 
+    def takes_directly(self, rows: int, at_most: float | None = None) -> bool:
+        """Whether `run_direct` is for so many rows now."""
+        allowed = DIRECT_SECONDS if at_most is None else at_most
+        return (
+            self._base + self._per_row * rows <= allowed
+            and not self._queue
+            and perf_counter() >= self._wary_until
+        )
+
     def run_direct(self, rows: Rows, at_most: float | None = None) -> Scores | None:
         """Scores at once in the caller's thread; None when that is no place for these rows.
 
         It is for runs that should take `at_most` seconds. Raises InferenceFailed.
         """
-        allowed = DIRECT_SECONDS if at_most is None else at_most
-        if self._base + self._per_row * rows.count > allowed or self._queue:
+        if not self.takes_directly(rows.count, at_most):
             return None
-        start = perf_counter()
-        if start < self._wary_until:
-            return None
-        scores = self._run_here(rows, start + ISOLATE_SECONDS)
+        scores = self._run_here(rows, perf_counter() + ISOLATE_SECONDS)
         if scores is None:
             self._wary_until = perf_counter() + WARY_SECONDS
         else:
@@ -264,7 +232,7 @@ class ModelSession:
 
     def _over(self, seconds: float) -> InferenceTimeout:
         if seconds < self.budget_seconds:
-            return InferenceTimeout(f"the model had no answer within the caller's {seconds:.3g} s")
+            return CallerTimeout(f"the model had no answer within the caller's {seconds:.3g} s")
         return InferenceTimeout(f"the model was stopped at its budget of {seconds:g} s")
 
     def _run_here(self, rows: Rows, limit: float) -> Scores | None:
@@ -347,11 +315,13 @@ class ModelSession:
             job = self._queue[0]
             if job.done or now >= job.deadline:
                 self._queue.popleft()
+                self._metrics.add("seatrial_dropped_requests", "late")
                 continue
             if batch and (job.alone or rows + job.rows.count > self._max_batch_rows):
                 break
             self._queue.popleft()
             if job.gone():
+                self._metrics.add("seatrial_dropped_requests", "gone")
                 job.settle(ClientGoneError("the client left before its rows were run"))
                 continue
             batch.append(job)

@@ -16,6 +16,7 @@ from serving.policy import DECISIONS
 from serving.predictor.hardware import PROVIDERS
 
 ENV_PREFIX = "SEATRIAL_"
+NO_FALLBACK = "error"
 _LEAST = {
     "max_batch_rows": 1,
     "max_queue": 1,
@@ -46,7 +47,8 @@ class Settings:
         default="",
         metadata={
             "help": "approve, review or decline: decides, after the contract's rules, while the"
-            " model fails; empty: its failures are answered as errors"
+            " model fails; error: such requests fail; empty: as the contract's decision.fallback"
+            " says, else error"
         },
     )
     max_batch_rows: int = field(
@@ -83,6 +85,10 @@ class Settings:
     audit_files: int = field(
         default=8, metadata={"help": "rotated audit logs that are kept; older ones are deleted"}
     )
+    audit_days: float = field(
+        default=0.0,
+        metadata={"help": "days a line of the audit log is kept; 0: while there is room"},
+    )
     host: str = field(default="0.0.0.0", metadata={"help": "address to bind"})  # noqa: S104
     arm: str = field(
         default="default", metadata={"help": "which arm of a rollout this is: the pod's label app"}
@@ -102,6 +108,8 @@ class Settings:
             raise _bad(
                 "predict_timeout_seconds", self.predict_timeout_seconds, "give seconds above 0"
             )
+        if not math.isfinite(self.audit_days) or self.audit_days < 0:
+            raise _bad("audit_days", self.audit_days, "give days, or 0 for no limit")
         self._check_running()
         try:
             ipaddress.ip_address(self.host)
@@ -114,11 +122,11 @@ class Settings:
         for name in self.provider_order:
             if name not in PROVIDERS:
                 raise _bad("providers", self.providers, f"give some of {', '.join(PROVIDERS)}")
-        if self.fallback_decision not in ("", *DECISIONS):
+        if self.fallback_decision not in ("", NO_FALLBACK, *DECISIONS):
             raise _bad(
                 "fallback_decision",
                 self.fallback_decision,
-                f"give {', '.join(DECISIONS)}, or nothing for errors",
+                f"give {', '.join(DECISIONS)}, {NO_FALLBACK}, or nothing for the contract's",
             )
         for name, least in _LEAST.items():
             if getattr(self, name) < least:

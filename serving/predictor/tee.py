@@ -197,6 +197,7 @@ def _introduction(bundle: Bundle, model: str, arm: str) -> bytes:
             "model": model,
             "contract": bundle.read_json("contract.json"),
             "config": config,
+            "metrics": bundle.read_json("metrics.json"),
             "reference": base64.b64encode(bundle.read("drift/reference.npz")).decode(),
         }
     )

@@ -132,6 +132,8 @@ def json_values(name: str, datatype: str, size: int, data: object) -> list[Any]:
     """A JSON tensor's values, flat. Raises DataError when they are not `size` of the datatype."""
     if not isinstance(data, list):
         raise DataError(f"column '{name}': 'data' is not a list; give one value a row")
+    if datatype == "FP16":
+        raise Refusal(f"column '{name}': the protocol knows FP16 packed only", "datatype")
     values = data
     if data and isinstance(data[0], list):
         width = len(data[0])

@@ -6,6 +6,7 @@ import itertools
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,10 @@ OUTPUTS = {"score": "FP32", "decision": "BYTES", "reason": "BYTES"}
 BOTH = {"score": False, "decision": False}
 """The outputs of who asks for none: `reason` comes on demand."""
 BOTH_PACKED = {"score": True, "decision": True}
+
+
+BINARY_OUTPUT = "binary_data_output"
+"""The one request parameter that the protocol itself reads."""
 
 
 def _forever() -> bool:
@@ -32,6 +37,8 @@ class Request:
     """The client's, or a new one: KServe's SDK and V2 clients expect one in the answer."""
     outputs: Mapping[str, bool]
     """Requested outputs; True for the packed binary form."""
+    parameters: Mapping[str, Any] | None = None
+    """The request's own, which its answer carries too."""
     seconds: float | None = None
     """How long the client waits from now on; None: as long as it takes."""
     gone: Callable[[], bool] = _forever

@@ -41,9 +41,7 @@ def read_manifest(path: Path) -> Manifest:
     not exactly one InferenceService with its runtime; and for what KServe's webhooks refuse.
     """
     if not path.is_dir():
-        documents = read_objects(path)
-        check_objects(documents, path)
-        check_rules(documents, path)
+        documents = check_file(path)
         return _manifest(path, documents, path)
     file, rollout = path / MANIFEST_FILE, path / ROLLOUT_FILE
     for part in (file, rollout):
@@ -53,6 +51,17 @@ def read_manifest(path: Path) -> Manifest:
                 f" and {ROLLOUT_FILE}"
             )
     return merged_manifest(path, file, read_objects(file), read_patch(rollout))
+
+
+def check_file(path: Path) -> tuple[Document, ...]:
+    """The objects of a hydrated YAML file with any number of InferenceServices, validated.
+
+    Raises ManifestError as `read_manifest` does.
+    """
+    documents = read_objects(path)
+    check_objects(documents, path)
+    check_rules(documents, path)
+    return documents
 
 
 def merged_manifest(

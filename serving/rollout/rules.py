@@ -290,11 +290,37 @@ def _canary_autoscaling(view: View) -> Iterator[str]:
         yield f"annotation {AUTOSCALER} is {scaler!r}; canaries need 'none'"
 
 
+def _runtime_priorities(view: View) -> Iterator[str]:
+    """validateServingRuntimePriority (pkg/webhook/admission/servingruntime): among runtimes of one
+    format that are selected by themselves, equal priorities are denied. KServe ships Triton with
+    1 and OpenVINO with 2 for onnx."""
+    taken: dict[tuple[Any, ...], str] = {
+        ("onnx", "1", 1): "kserve-tritonserver",
+        ("onnx", "1", 2): "kserve-openvino",
+    }
+    for document in view.documents:
+        if document["kind"] not in ("ServingRuntime", "ClusterServingRuntime"):
+            continue
+        name, spec = document["metadata"]["name"], document.get("spec") or {}
+        for item in spec.get("supportedModelFormats") or ():
+            priority = item.get("priority")
+            if priority is None or not item.get("autoSelect") or spec.get("disabled"):
+                continue
+            key = (item.get("name"), str(item.get("version", "")), priority)
+            if key in taken:
+                yield (
+                    f"runtime '{name}': priority {priority} for format '{key[0]}' is taken by"
+                    f" '{taken[key]}'; give another"
+                )
+            taken[key] = name
+
+
 RULES: tuple[Callable[[View], Iterator[str]], ...] = (
     _name,
     _mode,
     _model,
     _runtime,
+    _runtime_priorities,
     _replicas,
     _containers,
     _knative,

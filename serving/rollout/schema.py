@@ -22,18 +22,29 @@ KINDS: Mapping[tuple[str, str], str] = {
     ("serving.kserve.io/v1alpha1", "ClusterStorageContainer"): "V1alpha1ClusterStorageContainer",
     ("v1", "ConfigMap"): "V1ConfigMap",
     ("v1", "Namespace"): "V1Namespace",
+    ("v1", "LimitRange"): "V1LimitRange",
     ("v1", "PersistentVolumeClaim"): "V1PersistentVolumeClaim",
+    ("v1", "ResourceQuota"): "V1ResourceQuota",
     ("v1", "Secret"): "V1Secret",
     ("v1", "Service"): "V1Service",
     ("v1", "ServiceAccount"): "V1ServiceAccount",
     ("apps/v1", "Deployment"): "V1Deployment",
+    ("autoscaling/v2", "HorizontalPodAutoscaler"): "V2HorizontalPodAutoscaler",
     ("batch/v1", "CronJob"): "V1CronJob",
     ("batch/v1", "Job"): "V1Job",
     ("networking.k8s.io/v1", "NetworkPolicy"): "V1NetworkPolicy",
     ("policy/v1", "PodDisruptionBudget"): "V1PodDisruptionBudget",
+    ("rbac.authorization.k8s.io/v1", "ClusterRole"): "V1ClusterRole",
+    ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"): "V1ClusterRoleBinding",
     ("rbac.authorization.k8s.io/v1", "Role"): "V1Role",
     ("rbac.authorization.k8s.io/v1", "RoleBinding"): "V1RoleBinding",
 }
+
+# Groups of other projects that a render may use; their own API servers validate them.
+NEIGHBOURS = (
+    *("eventing.knative.dev", "gateway.envoyproxy.io", "gateway.networking.k8s.io"),
+    *("machinelearning.seldon.io", "monitoring.coreos.com", "pipelines.kubeflow.org"),
+)
 
 # Names in kserve's models that the kubernetes client spells otherwise.
 _ALIASES = {
@@ -65,7 +76,7 @@ _WORDS = {"str": "text", "int": "an integer", "bool": "true or false", "float": 
 
 
 def check_object(document: Mapping[str, Any], file: object) -> Any:
-    """The typed model holding `document`.
+    """The typed model holding `document`; None for a neighbour's kind, which has none here.
 
     Raises ManifestError for an unknown kind, an unknown field, a value of another type or a
     missing required field, naming file, object and path.
@@ -74,14 +85,21 @@ def check_object(document: Mapping[str, Any], file: object) -> Any:
     if not isinstance(api, str) or not isinstance(kind, str):
         absent = "kind" if isinstance(api, str) else "apiVersion"
         raise ManifestError(f"{file}: an object has no {absent}; every object must name its own")
-    if (api, kind) not in KINDS:
+    if (api, kind) not in KINDS and not is_neighbour(document):
         accepted = ", ".join(sorted(f"{name} ({version})" for version, name in KINDS))
         raise ManifestError(f"{file}: kind {kind} ({api}) is not known; accepted are {accepted}")
     metadata = document.get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else None
     if not isinstance(name, str) or not name:
         raise ManifestError(f"{file}: {kind} has no metadata.name; give it one")
+    if is_neighbour(document):
+        return None
     return _Builder(f"{file}: {kind} {name}").build(KINDS[api, kind], document, "")
+
+
+def is_neighbour(document: Mapping[str, Any]) -> bool:
+    """Whether another project's API server validates this object."""
+    return str(document["apiVersion"]).partition("/")[0] in NEIGHBOURS
 
 
 class _Builder:

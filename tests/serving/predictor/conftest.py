@@ -1,4 +1,4 @@
-"""One predictor per module, so that its start is paid once."""
+"""One predictor for all who need an ordinary one, so that its start is paid once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return tiny_bundle(tmp_path_factory.mktemp("bundles"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def served(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     log: Path = tmp_path_factory.mktemp("predictor") / "log"
     with serve(bundle.path, log, env={"SEATRIAL_ARM": "isvc.tiny-v1-predictor"}) as server:

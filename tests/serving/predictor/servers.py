@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import math
 import os
 import re
@@ -70,6 +71,24 @@ class Served:
         except urllib.error.HTTPError as error:
             return Answer(error.code, orjson.loads(error.read()))
 
+    def exchange(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers in lower case and body of one request as it is."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=20)
+        with contextlib.closing(connection):
+            connection.request(method, path, body, dict(headers or {}))
+            response = connection.getresponse()
+            return (
+                response.status,
+                {name.lower(): value for name, value in response.getheaders()},
+                response.read(),
+            )
+
     def v1(self, *instances: Mapping[str, Any]) -> Answer:
         return self.http(f"/v1/models/{MODEL}:predict", {"instances": list(instances)})
 
@@ -109,7 +128,7 @@ def serve(
     """A predictor that is ready; ended when the block ends."""
     served = launch(model_dir, log, *flags, env=env)
     try:
-        wait_for(lambda: served.ready() or served.process.poll() is not None, 30)
+        wait_for(lambda: served.ready() or served.process.poll() is not None, 90)
         assert served.process.poll() is None, log.read_text()
         yield served
     finally:

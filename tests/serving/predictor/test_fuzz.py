@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
+import grpc
 import hypothesis.strategies as st
 import orjson
 import pytest
@@ -22,6 +23,7 @@ from serving.predictor.grpc_wire import GrpcWire
 from serving.predictor.http import InferenceApp, Reply, Wire
 from serving.predictor.metrics import Metrics
 from serving.predictor.model import BundleModel
+from serving.predictor.rehearsal import rehearse
 from serving.predictor.session import ModelSession
 from tests.serving.predictor.servers import DATATYPES, MODEL, ROW, Served, grpc_request, v2_inputs
 
@@ -94,7 +96,7 @@ def model(bundle: Bundle) -> Iterator[BundleModel]:
     patch.setattr(session_module, "DIRECT_SECONDS", 5.0)
     metrics = Metrics(MODEL, bundle.digest, "fuzz")
     session = ModelSession(Graph(bundle, ["CPUExecutionProvider"], 1), 5.0, metrics)
-    session.verify_golden_rows()
+    rehearse(session)
     yield BundleModel(MODEL, session, metrics)
     patch.undo()
 
@@ -117,6 +119,11 @@ async def rest(*_: Any) -> None:
 QUICKLY = settings(
     max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
+
+
+SLOWLY = settings(QUICKLY, max_examples=80)
+"""Each over a socket."""
+EVENT = {"specversion": "1.0", "id": "1", "source": "/test", "type": "test"}
 
 
 @QUICKLY
@@ -180,6 +187,61 @@ def test_any_grpc_message_is_read_or_refused(model: BundleModel, body: bytes, at
             continue
         with contextlib.suppress(DataError):
             wire.decode(message)
+
+
+@pytest.fixture(scope="module")
+def call(served: Served) -> Iterator[Any]:
+    """ModelInfer over a socket with bytes for messages."""
+    with grpc.insecure_channel(f"127.0.0.1:{served.grpc_port}") as channel:
+        yield channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+
+
+REFUSED = {"INVALID_ARGUMENT", "NOT_FOUND", "INTERNAL"}
+
+
+@SLOWLY
+@given(body=st.binary(max_size=120), at=st.integers(0, 200), keep=st.booleans())
+def test_any_grpc_call_is_answered_or_refused(
+    served: Served, call: Any, *, body: bytes, at: int, keep: bool
+) -> None:
+    sound = grpc_request({name: [value] for name, value in ROW.items()}, raw=bool(at % 2))
+    data = sound.SerializeToString()
+    cut = at % len(data)
+    sent = data[:cut] + body + (data[cut + len(body) :] if keep else b"")
+    try:
+        pb.ModelInferRequest.FromString(sent)
+        allowed = REFUSED - {"INTERNAL"}
+    except Exception:
+        allowed = REFUSED  # grpc's own code for what is no message
+    code = "OK"
+    try:
+        call(sent, timeout=10)
+    except grpc.RpcError as error:
+        code = error.code().name
+    assert code in {"OK", *allowed}
+
+
+@SLOWLY
+@given(
+    body=st.one_of(
+        st.binary(max_size=40),
+        st.builds(orjson.dumps, anything),
+        st.builds(
+            lambda more: orjson.dumps({**EVENT, **more}),
+            st.dictionaries(st.sampled_from([*EVENT, "data", "data_base64", "x"]), anything),
+        ),
+    ),
+    binary=st.booleans(),
+    path=st.sampled_from([f"/v1/models/{MODEL}:predict", f"/v2/models/{MODEL}/infer"]),
+)
+def test_any_event_is_answered_or_refused(
+    served: Served, body: bytes, binary: bool, path: str
+) -> None:
+    headers = {"content-type": "application/cloudevents+json"}
+    if binary:
+        headers = {f"ce-{name}": value for name, value in EVENT.items()}
+    status, _, answer = served.exchange("POST", path, body, headers)
+    assert status in (200, 400), answer
 
 
 RAW = [

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import onnx
 import pytest
 
+from benchmarks.serving import models
+from benchmarks.serving.gpu import contenders
 from serving.predictor.hardware import CPU, DEVICE_KEY, cpu_limit, providers_for
 from tests.serving.predictor.servers import launch, serve
 from tests.support.tiny import model_bytes, tiny_bundle
@@ -48,6 +51,16 @@ def test_providers_keep_the_wanted_order_and_end_with_the_cpu() -> None:
     assert providers_for(("cpu",), every) == [CPU]
 
 
+def test_the_gpu_check_runs_anywhere_and_says_what_it_skips(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    found, skipped = contenders(models.bundle(tmp_path, models.SMALL))
+    assert found["cpu"](models.sample(3)).shape == (3,)
+    assert ("cuda" in found) != any(said.startswith("cuda: ") for said in skipped)
+    assert any(said.startswith("torch: ") for said in skipped)
+
+
 def model_for(device: str) -> bytes:
     model = onnx.load_from_string(model_bytes())
     model.metadata_props.add(key=DEVICE_KEY, value=device)
@@ -57,14 +70,16 @@ def model_for(device: str) -> bytes:
 def test_a_bundle_that_demands_a_gpu_refuses_to_start_without_one(tmp_path: Path) -> None:
     bundle = tiny_bundle(tmp_path, model=model_for("gpu"))
     server = launch(bundle.path, tmp_path / "log", "--providers=cuda,cpu")
-    assert server.process.wait(30) == 1
+    assert server.process.wait(90) == 1
     assert "asks for a GPU" in server.log.read_text()
 
 
 def test_a_bundle_that_prefers_a_gpu_serves_without_and_says_so(tmp_path: Path) -> None:
     bundle = tiny_bundle(tmp_path, model=model_for("prefer-gpu"))
     with serve(bundle.path, tmp_path / "log") as server:
-        assert "asks for a GPU" in server.log.read_text()
+        log = server.log.read_text()
+        assert "asks for a GPU" in log
+        assert f"on {CPU}, golden rows reproduced" in log
         assert server.metric("seatrial_gpu_missing") == 1
         assert server.metric("seatrial_provider_info", provider=CPU) == 1
         assert CPU in server.http("/v2/models/tiny").body["platform"]

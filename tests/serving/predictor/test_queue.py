@@ -17,7 +17,8 @@ from serving.predictor import session as session_module
 from serving.predictor.cache import Cache
 from serving.predictor.graph import Graph, Scores
 from serving.predictor.lanes import Lane
-from serving.predictor.metrics import SLOT_OF, Metrics
+from serving.predictor.metrics import DROPPED, SLOT_OF, Metrics
+from serving.predictor.rehearsal import rehearse
 from serving.predictor.rows import Rows
 from serving.predictor.session import ClientGoneError, ModelSession
 from tests.support import tiny
@@ -136,6 +137,8 @@ def test_drops_what_nobody_waits_for_before_it_is_run(tmp_path: Path) -> None:
     assert isinstance(late, InferenceTimeout)
     assert isinstance(gone, ClientGoneError)
     assert graph.runs == [1]
+    counted = session._metrics.board.mine
+    assert [counted[SLOT_OF["seatrial_dropped_requests", why]] for why in DROPPED] == [1, 1]
 
 
 def test_a_cheap_model_runs_in_the_callers_thread(
@@ -145,7 +148,7 @@ def test_a_cheap_model_runs_in_the_callers_thread(
     session, graph = held(tmp_path)
     graph.gate.set()
     assert session.run_direct(rows(1)) is None
-    session.verify_golden_rows()
+    rehearse(session)
     threads = threading.active_count()
     scores = session.run_direct(rows(3))
     assert scores is not None

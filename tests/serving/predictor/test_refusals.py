@@ -148,6 +148,46 @@ def test_refuses_packed_texts_that_are_longer_than_their_bytes(served: Served) -
     assert (answer.code, "channel" in answer.error) == (400, True)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64"])
+def test_refuses_packed_values_that_are_no_numbers(
+    served: Served, value: float, datatype: str
+) -> None:
+    packed = np.array([value], {"FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}[datatype]).tobytes()
+    size = {"binary_data_size": len(packed)}
+    body = edited("amount", datatype=datatype, parameters=size)
+    body["inputs"][0].pop("data")
+    head = orjson.dumps(body)
+    headers = {"Inference-Header-Content-Length": str(len(head))}
+    answer = served.http(f"/v2/models/{MODEL}/infer", head + packed, headers)
+    assert (answer.code, "amount" in answer.error) == (400, True)
+
+
+@pytest.mark.parametrize("number", ["1e999", "1" + "0" * 400, "-1e400", "9" * 5000 + ".5"])
+@pytest.mark.parametrize("column", ["amount", "age", "visits"])
+def test_refuses_numbers_that_nothing_can_hold(served: Served, column: str, number: str) -> None:
+    for path, body in (
+        (f"/v1/models/{MODEL}:predict", {"instances": [{**ROW, column: 123456789}]}),
+        (f"/v2/models/{MODEL}/infer", edited(column, data=[123456789])),
+    ):
+        sent = orjson.dumps(body).replace(b"123456789", number.encode())
+        assert served.http(path, sent).code == 400
+
+
+@pytest.mark.parametrize("parameters", [3, ["x"], "x", {"x": [1]}, {"x": {}}, {"x": None}])
+def test_refuses_parameters_that_the_protocol_does_not_know(
+    served: Served, parameters: Any
+) -> None:
+    answer = served.http(f"/v2/models/{MODEL}/infer", {**edited("age"), "parameters": parameters})
+    assert (answer.code, "parameter" in answer.error) == (400, True)
+
+
+def test_a_grpc_message_over_the_limit_is_refused(served: Served) -> None:
+    message = grpc_request({k: [v] for k, v in ROW.items()})
+    message.id = "x" * (9 * 2**20)
+    assert served.grpc(message).code == "RESOURCE_EXHAUSTED"
+
+
 def test_an_unknown_model_is_not_found_on_every_wire(served: Served) -> None:
     assert served.http("/v1/models/other:predict", {"instances": [ROW]}).code == 404
     assert served.http("/v2/models/other/infer", {}).code == 404

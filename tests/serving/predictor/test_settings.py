@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from serving.bundle import Bundle, Contract
 from serving.errors import UsageError
+from serving.predictor.__main__ import _fallback
 from serving.predictor.settings import help_text, read_settings
+from tests.support import tiny
 
 
 def test_defaults_are_those_of_a_cluster() -> None:
@@ -48,6 +51,26 @@ def test_refuses_a_tee_url_it_cannot_reach(url: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("flag", "contract", "decides"),
+    [
+        ("", None, ""),
+        ("", "review", "review"),
+        ("decline", "review", "decline"),
+        ("decline", None, "decline"),
+        ("error", "review", ""),
+    ],
+)
+def test_the_flag_outweighs_the_contracts_fallback(
+    tmp_path: Path, flag: str, contract: str | None, decides: str
+) -> None:
+    decision = {**tiny.CONTRACT["decision"], "fallback": contract}
+    made = Contract.model_validate({**tiny.CONTRACT, "decision": decision})
+    bundle = Bundle(tmp_path, "0" * 64, made, {})
+    settings, _ = read_settings([f"--fallback_decision={flag}"], {})
+    assert _fallback(settings, bundle) == decides
+
+
+@pytest.mark.parametrize(
     ("flags", "said"),
     [
         (["--http_port=70000"], "70000"),
@@ -60,6 +83,8 @@ def test_refuses_a_tee_url_it_cannot_reach(url: str) -> None:
         (["--model_name="], "model_name"),
         (["--model_name"], "model_name"),
         (["--host=everywhere"], "everywhere"),
+        (["--fallback_decision=maybe"], "maybe"),
+        (["--audit_days=-1"], "audit_days"),
     ],
 )
 def test_refuses_an_impossible_value_and_names_it(flags: list[str], said: str) -> None:

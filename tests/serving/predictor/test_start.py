@@ -23,7 +23,7 @@ from tests.support.tiny import GOLDEN, model_bytes, tiny_bundle
 def refusal(model_dir: Path, folder: Path, *flags: str) -> tuple[int, str]:
     """The exit code and the one line that was logged."""
     server = launch(model_dir, folder / "log", *flags)
-    code = server.process.wait(30)
+    code = server.process.wait(90)
     lines = server.log.read_text().splitlines()
     assert len(lines) == 1, lines
     return code, lines[0]
@@ -86,7 +86,7 @@ def test_names_a_taken_grpc_port(tmp_path: Path, bundle: Bundle) -> None:
     with socket.create_server(("127.0.0.1", 0)) as owner:
         port = owner.getsockname()[1]
         server = launch(bundle.path, tmp_path / "log", f"--grpc_port={port}")
-        assert server.process.wait(30) == 1
+        assert server.process.wait(90) == 1
     last = server.log.read_text().splitlines()[-1]
     assert str(port) in last
     assert "--grpc_port" in last

@@ -19,7 +19,7 @@ from tests.serving.predictor.servers import ROW, Served, grpc_request, launch, s
 def group(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     log = tmp_path_factory.mktemp("workers") / "log"
     with serve(bundle.path, log, "--workers=2") as server:
-        wait_for(lambda: log.read_text().count("golden rows reproduced") == 2, 30)
+        wait_for(lambda: log.read_text().count("golden rows reproduced") == 2, 90)
         yield server
 
 
@@ -58,8 +58,8 @@ def test_a_worker_that_crashed_is_started_again_and_no_count_is_lost(group: Serv
     before = group.metric("seatrial_requests_total")
     first, second = workers(group)
     os.kill(first, signal.SIGKILL)
-    wait_for(lambda: len(workers(group)) == 2 and first not in workers(group), 10)
-    wait_for(lambda: group.log.read_text().count("golden rows reproduced") == 3, 30)
+    wait_for(lambda: len(workers(group)) == 2 and first not in workers(group), 30)
+    wait_for(lambda: group.log.read_text().count("golden rows reproduced") == 3, 90)
     assert second in workers(group)
     assert group.metric("seatrial_requests_total") == before
 
@@ -73,5 +73,5 @@ def test_sigterm_ends_them_all_with_0(group: Served) -> None:
 
 def test_a_refused_bundle_ends_the_group_with_its_code(tmp_path: Path) -> None:
     server = launch(tmp_path / "nothing", tmp_path / "log", "--workers=2")
-    assert server.process.wait(30) == 1
+    assert server.process.wait(90) == 1
     assert "no bundle" in server.log.read_text()

@@ -90,7 +90,7 @@ BAD: dict[str, tuple[Edit, str]] = {
     ),
     "runtime elsewhere": (
         lambda _, r: r["metadata"].update(name="other"),
-        r"'seatrial-onnx' is not in the file (there: other)",
+        r"'seatrial-onnx' is not in the file (there: other, seatrial-onnx-gpu)",
     ),
     "runtime container": (
         lambda _, r: r["spec"]["containers"][0].update(name="server"),
@@ -166,6 +166,10 @@ BAD: dict[str, tuple[Edit, str]] = {
     "canary workerSpec": (lambda s, _: canary(s, workerSpec={}), "workerSpec is not allowed"),
     "hpa": (lambda s, _: annotate(s, "autoscalerClass", "hpa"), "is 'hpa'; canaries need 'none'"),
     "no class": (lambda s, _: annotate(s, "autoscalerClass", None), "canaries need 'none'"),
+    "priority": (
+        lambda _, r: r["spec"]["supportedModelFormats"][0].update(priority=1),
+        "priority 1 for format 'onnx' is taken by 'kserve-tritonserver'",
+    ),
     "class": (lambda s, _: annotate(s, "autoscalerClass", "vpa"), "is 'vpa'; set one of"),
 }
 
