@@ -16,7 +16,7 @@ from tests.e2e.running import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-WALK = ("bundles", "local", "rollout", "gate")
+WALK = ("bundles", "local", "rollout", "gate", "registry", "batch")
 """Pages that continue one another: a newcomer's way from a table to a promotion."""
 
 
@@ -24,6 +24,7 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("drift_python")
 def test_the_commands_of_the_pages_work_one_after_the_other(tmp_path: Path) -> None:

@@ -18,7 +18,13 @@ MAY_IMPORT = {
     "serving.policy": ("serving.errors", "serving.bundle.contract", "serving.bundle.rows"),
     "components": ("serving.errors", "serving.bundle", "serving.policy"),
     # It tries the very detector that the sidecar will build.
-    "components.fit_drift": ("components", "serving.errors", "serving.bundle", "serving.drift"),
+    "components.fit_drift": (
+        *("components", "serving.errors", "serving.bundle", "serving.policy"),
+        "serving.drift",
+    ),
+    # They write, and lead, the very rollout.yaml that the gate and the player read.
+    "components.deploy": ("components", "serving.errors", "serving.rollout"),
+    "components.promote": ("components", "serving.errors", "serving.rollout"),
     "pipelines": (
         *("components", "serving.errors", "serving.lifeline"),
         *("serving.bundle", "serving.policy", "serving.rollout"),

@@ -17,7 +17,7 @@ def bundle(
     parent: str = "",
     run_id: str = "",
 ) -> str:
-    """Writes the bundle folder and returns its path.
+    """Writes the bundle folder and returns its path or URI.
 
     Args:
         checked: folder that the validate step wrote.
@@ -26,7 +26,7 @@ def bundle(
         evaluation: folder that the evaluate step wrote.
         drift: folder that the fit_drift step wrote.
         card: the model card, for the user interface.
-        out: folder that gets the bundle as a folder of its own.
+        out: folder (a path, a volume's mount) or s3://BUCKET/PREFIX that gets the bundle's folder.
         parent: digest of the bundle that this one succeeds; empty for the first.
         run_id: name of the run, kept beside the bundle and not in it.
     """
@@ -40,10 +40,10 @@ def bundle(
         model=Path(model.path),
         evaluation=Path(evaluation.path),
         drift=Path(drift.path),
-        out=Path(out),
+        out=out,
+        card=Path(card.path),
         parent=parent,
         run_id=run_id,
     )
     path: str = written["path"]
-    Path(card.path).write_text((Path(path) / "card.md").read_text("utf-8"), "utf-8")
     return path

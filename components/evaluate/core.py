@@ -1,35 +1,31 @@
-"""How good the ONNX model is on the test slice, next to a plain baseline."""
+"""How good the ONNX model is on the test slice, next to plain baselines and the champion."""
 
 from __future__ import annotations
 
 import io
-from functools import partial
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from components.checked import Checked, Rows, read_checked
-from components.evaluate.baseline import logistic_scores
-from components.evaluate.measures import (
-    Floats,
-    Ranking,
-    average_precision,
-    bootstrap,
-    calibration_curve,
-    calibration_error,
-    pr_curve,
-    roc_auc,
-    roc_curve,
-)
+from components.evaluate import slices
+from components.evaluate.costs import confusion, decision_counts
+from components.evaluate.gates import judge_gates, refuse
+from components.evaluate.importance import permutation_importance
+from components.evaluate.judge import Judge, Scores, gains, interval, number, resample
+from components.evaluate.measures import pr_curve, roc_curve
+from components.evaluate.page import page
+from components.evaluate.rivals import Champion, baseline_scores, champion_of
 from components.files import write_bytes, write_json
 from components.scoring import model_scores, open_model
-from serving.bundle import Contract
-from serving.policy import DECISIONS, decide
+from components.storage import fetch
+from serving.policy import decide
 
 FORMAT = "seatrial.metrics/1"
-Scores = NDArray[np.floating[Any]]
+MODEL, CHAMPION = "model", "champion"
 
 
 def run(
@@ -38,95 +34,122 @@ def run(
     model: Path,
     evaluation: Path,
     scored: Path,
+    champion: str = "",
     draws: int = 200,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Measures the ONNX model on the test slice.
+    """Measures the ONNX model on the test slice and holds it against the contract's gates.
 
     checked: folder that the validate step wrote.
     model: folder that the export step wrote.
-    evaluation: folder to write; gets metrics.json.
+    evaluation: folder to write; gets metrics.json and report.html.
     scored: .npz to write, the held-out rows in time order with their score, for the drift step.
+    champion: bundle in production to compare with, a path or s3://…; empty for none.
     draws: bootstrap resamples behind each interval.
     seed: seed of the resamples.
 
-    Returns what it wrote to metrics.json. Raises FileError.
+    Returns what it wrote to metrics.json. Raises FileError, BundleError, and StageError when a gate
+    fails; metrics and report are written then too.
     """
     table = read_checked(checked)
-    held_out = table.held_out()
-    score = model_scores(open_model(model / "model.onnx"), held_out.columns)
-    metrics = measure(table, score[table.counts["validation"] :], draws, seed)
+    held_out, test = table.held_out(), table.part("test")
+    session = open_model(model / "model.onnx")
+    score = model_scores(session, held_out.columns)
+    with tempfile.TemporaryDirectory() as scratch:
+        rival = (
+            champion_of(fetch(champion, Path(scratch)), table.contract, test) if champion else None
+        )
+    metrics = measure(
+        table,
+        score[table.counts["validation"] :],
+        draws,
+        seed,
+        baselines=baseline_scores(table, model),
+        champion=rival,
+    )
+    metrics["importance"] = permutation_importance(
+        lambda columns: model_scores(session, columns), test, seed
+    )
     write_bytes(scored, _packed(held_out, score))
     write_json(evaluation / "metrics.json", metrics)
+    write_bytes(evaluation / "report.html", page(table.contract, metrics).encode())
+    refuse(checked, metrics["gates"])
     return metrics
 
 
-def measure(table: Checked, score: Scores, draws: int, seed: int) -> dict[str, Any]:
-    """metrics.json for the scores of the test slice, [rows]. All but row counts is weighted."""
-    fitting = table.rows.take(slice(0, table.counts["train"] + table.counts["validation"]))
-    test = table.part("test")
-    ranking = Ranking.of(test.label, score)
-    plain = logistic_scores(table.contract, fitting, test)
-    baseline = Ranking.of(test.label, plain)
-    measures = {
-        "roc_auc": partial(roc_auc, ranking),
-        "average_precision": partial(average_precision, ranking),
+def measure(
+    table: Checked,
+    score: Scores,
+    draws: int,
+    seed: int,
+    *,
+    baselines: Mapping[str, Scores] | None = None,
+    champion: Champion | None = None,
+) -> dict[str, Any]:
+    """metrics.json for the scores of the test slice, [rows]. All but row counts is weighted.
+
+    `baselines`: scores of the test slice by name, logistic regression among them; fitted here when
+    left out.
+    """
+    contract, test = table.contract, table.part("test")
+    if baselines is None:
+        baselines = baseline_scores(table, None)
+    scores = {MODEL: (score, contract)}
+    if champion is not None:
+        scores[CHAMPION] = (champion.score, champion.bundle.contract)
+    plain = {name: (values, contract) for name, values in baselines.items()}
+    judges = {
+        name: Judge.of(contract, test, values, policy)
+        for name, (values, policy) in {**scores, **plain}.items()
     }
+    drawn = resample(judges, test.weight, draws, seed)
+    found = {name: judge.measures(test.weight) for name, judge in judges.items()}
+    model = judges[MODEL]
+    taken = decide(contract, test.columns, score).decisions
+    roc, thresholds = roc_curve(model.ranking, test.weight)
 
-    def gain(weight: Floats) -> float:
-        return average_precision(ranking, weight) - average_precision(baseline, weight)
+    def beside(name: str) -> dict[str, Any]:
+        return {
+            "metrics": {measure: number(value) for measure, value in found[name].items()},
+            "gains": gains(found[MODEL], found[name], drawn, name),
+        }
 
-    calibration = calibration_curve(test.label, score, test.weight)
-    roc, thresholds = roc_curve(ranking, test.weight)
-    share = float((test.weight * test.label).sum() / test.weight.sum())
-    return {
+    rivals = [{"model": name, **beside(name)} for name in baselines]
+    metrics: dict[str, Any] = {
         "format": FORMAT,
         "rows": table.counts,
+        "window": {key: table.facts.get(key) for key in ("from", "to", "test_from")},
         "metrics": {
-            **{name: measured(test.weight) for name, measured in measures.items()},
-            "log_loss": _log_loss(test, score),
-            "calibration_error": calibration_error(calibration),
-            "positive_share": share,
+            **{name: number(value) for name, value in found[MODEL].items()},
+            "positive_share": float((test.weight * test.label).sum() / test.weight.sum()),
         },
-        "intervals": bootstrap(
-            {**measures, "average_precision_gain": gain}, test.weight, draws, seed
+        "intervals": {
+            **{name: interval(values) for name, values in drawn[MODEL].items()},
+            "average_precision_gain": rivals[0]["gains"]["average_precision"]["interval"],
+        },
+        "baseline": {"model": rivals[0]["model"], **rivals[0]["metrics"]},
+        "baselines": rivals,
+        "champion": None
+        if champion is None
+        else {"digest": champion.bundle.digest, **beside(CHAMPION)},
+        "decisions": decision_counts(taken, test),
+        "confusion": confusion(taken, test),
+        "time_slices": slices.measured(
+            contract, test, slices.time_slices(test), scores, draws=draws, seed=seed
         ),
-        "baseline": {
-            "model": "logistic regression",
-            "roc_auc": roc_auc(baseline, test.weight),
-            "average_precision": average_precision(baseline, test.weight),
+        "segments": {
+            name: slices.measured(contract, test, parts, scores, draws=draws, seed=seed)
+            for name, parts in slices.segments(contract, test).items()
         },
-        "decisions": decision_counts(table.contract, test, score),
-        "curves": {"roc": roc, "pr": pr_curve(ranking, test.weight), "calibration": calibration},
+        "curves": {
+            "roc": roc,
+            "pr": pr_curve(model.ranking, test.weight),
+            "calibration": model.groups.curve(test.weight),
+        },
         "roc_thresholds": thresholds,
     }
-
-
-def decision_counts(contract: Contract, rows: Rows, score: Scores) -> dict[str, Any]:
-    """Under the contract's rules and thresholds: each decision's share of rows and of positives,
-    and precision and recall of what is declined, and of what is not approved."""
-    taken = decide(contract, rows.columns, score).decisions
-    weight, positive = rows.weight, rows.weight * rows.label
-    found: dict[str, Any] = {
-        name: {
-            "share": float(weight[taken == name].sum() / weight.sum()),
-            "positives": float(positive[taken == name].sum() / positive.sum()),
-        }
-        for name in DECISIONS
-    }
-    for name, chosen in (("declined", taken == "decline"), ("flagged", taken != "approve")):
-        flagged = float(weight[chosen].sum())
-        found[name] = {
-            "precision": float(positive[chosen].sum()) / flagged if flagged else None,
-            "recall": float(positive[chosen].sum() / positive.sum()),
-        }
-    return found
-
-
-def _log_loss(rows: Rows, score: Scores) -> float:
-    p = np.clip(score.astype(np.float64), 1e-7, 1 - 1e-7)
-    loss = -np.where(rows.label == 1, np.log(p), np.log1p(-p))
-    return float((rows.weight * loss).sum() / rows.weight.sum())
+    metrics["gates"] = judge_gates(contract.evaluation.gates, metrics)
+    return metrics
 
 
 def _packed(rows: Rows, score: Scores) -> bytes:

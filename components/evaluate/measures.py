@@ -1,12 +1,12 @@
-"""Weighted measures of a score, with ties counted once and bootstrap intervals.
+"""Weighted measures of a score, with ties counted once.
 
 Arrays are [rows]; weights may be zero. Average precision and ROC AUC are as in scikit-learn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,17 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 POINTS = 200
 """Most points of a curve that is kept."""
+
+
+class Hits(NamedTuple):
+    """Weight of true and of false positives at each distinct threshold, falling."""
+
+    true: Floats
+    false: Floats
+
+    @property
+    def both_classes(self) -> bool:
+        return bool(self.true[-1] > 0 and self.false[-1] > 0)
 
 
 @dataclass(frozen=True)
@@ -27,33 +38,32 @@ class Ranking:
     threshold: Floats
 
     @classmethod
-    def of(cls, label: NDArray[np.int8], score: NDArray[np.floating]) -> Ranking:
+    def of(cls, label: NDArray[np.int8], score: NDArray[np.floating[Any]]) -> Ranking:
         order = np.argsort(-score, kind="stable")
         ranked = score[order]
         last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
         return cls(order, label[order] == 1, last, ranked[last].astype(np.float64))
 
-    def hits(self, weight: Floats) -> tuple[Floats, Floats]:
-        """Weight of true and of false positives at each distinct threshold, falling."""
+    def hits(self, weight: Floats) -> Hits:
         ranked = weight[self.order]
         positive = np.where(self.label, ranked, 0.0)
-        true = np.cumsum(positive)[self.last]
-        return true, np.cumsum(ranked - positive)[self.last]
+        true = np.cumsum(positive)
+        return Hits(true[self.last], np.cumsum(ranked - positive)[self.last])
 
 
-def roc_auc(ranking: Ranking, weight: Floats) -> float:
-    """Probability that a positive scores above a negative, ties half."""
-    true, false = ranking.hits(weight)
-    if not (true[-1] > 0 and false[-1] > 0):
+def roc_auc(hits: Hits) -> float:
+    """Probability that a positive scores above a negative, ties half; NaN without both classes."""
+    if not hits.both_classes:
         return float("nan")
+    true, false = hits
     steps = np.diff(false, prepend=0.0)
     height = (true + np.append(0.0, true[:-1])) / 2
     return float((steps * height).sum() / (true[-1] * false[-1]))
 
 
-def average_precision(ranking: Ranking, weight: Floats) -> float:
-    """Sum of precision times the rise in recall."""
-    true, false = ranking.hits(weight)
+def average_precision(hits: Hits) -> float:
+    """Sum of precision times the rise in recall; NaN without a positive."""
+    true, false = hits
     if not true[-1] > 0:
         return float("nan")
     total = true + false
@@ -61,21 +71,25 @@ def average_precision(ranking: Ranking, weight: Floats) -> float:
     return float((np.diff(true, prepend=0.0) * precision).sum() / true[-1])
 
 
-def bootstrap(
-    measures: dict[str, Callable[[Floats], float]], weight: Floats, draws: int, seed: int
-) -> dict[str, list[float]]:
-    """95 % intervals of weighted measures under Poisson resampling of the rows, the same draws
-    for all of them, so that a difference of two measures is a measure too."""
-    rng = np.random.default_rng(seed)
-    samples: dict[str, list[float]] = {name: [] for name in measures}
-    for _ in range(draws):
-        drawn = weight * rng.poisson(1.0, len(weight))
-        for name, measure in measures.items():
-            samples[name].append(measure(drawn))
-    return {
-        name: [float(bound) for bound in np.nanquantile(values, [0.025, 0.975])]
-        for name, values in samples.items()
-    }
+def recall_at_fpr(hits: Hits, rate: float) -> float:
+    """Share of positives above the threshold that flags `rate` of the negatives.
+
+    Between two thresholds the curve is straight, as when tied rows are flagged by lot. NaN without
+    both classes.
+    """
+    if not hits.both_classes:
+        return float("nan")
+    true, false = (np.append(0.0, part) for part in hits)
+    return float(np.interp(rate * false[-1], false, true) / true[-1])
+
+
+def precision_at_capacity(hits: Hits, share: float) -> float:
+    """Share of positives among the `share` of all rows with the highest scores; ties by lot."""
+    true, false = (np.append(0.0, part) for part in hits)
+    capacity = share * (true[-1] + false[-1])
+    if not capacity > 0:
+        return float("nan")
+    return float(np.interp(capacity, true + false, true) / capacity)
 
 
 def roc_curve(ranking: Ranking, weight: Floats) -> tuple[list[list[float]], list[float]]:
@@ -94,29 +108,6 @@ def pr_curve(ranking: Ranking, weight: Floats) -> list[list[float]]:
     picked = first + _thin(recall[first:])
     points: list[list[float]] = np.column_stack([recall[picked], precision[picked]]).tolist()
     return points
-
-
-def calibration_curve(
-    label: NDArray[np.int8], score: NDArray[np.floating], weight: Floats, bins: int = 10
-) -> list[list[float]]:
-    """[[mean score, rate of positives, rows]] in groups of equal weight by rising score."""
-    order = np.argsort(score, kind="stable")
-    share = np.cumsum(weight[order]) / weight.sum()
-    group = np.minimum((share * bins * (1 - 1e-12)).astype(int), bins - 1)
-    points = []
-    for index in range(bins):
-        rows = order[group == index]
-        total = weight[rows].sum()
-        if total > 0:
-            mean = float((weight[rows] * score[rows]).sum() / total)
-            rate = float((weight[rows] * label[rows]).sum() / total)
-            points.append([mean, rate, float(len(rows))])
-    return points
-
-
-def calibration_error(points: list[list[float]]) -> float:
-    """Mean distance of score and rate over groups of equal weight (ECE)."""
-    return float(np.mean([abs(mean - rate) for mean, rate, _ in points]))
 
 
 def _thin(progress: Floats) -> NDArray[np.intp]:

@@ -33,6 +33,10 @@ CONTRACT: dict[str, Any] = {
     "decision": {"review": 0.3, "decline": 0.8},
     "example": {"amount": 12.5, "age": 40.0, "visits": 2, "channel": "web"},
 }
+DRIFT_CONFIG = b"""{
+  "watch": {},
+  "windows": {"detector": "tabular", "p_value": 0.05, "size": 200}
+}"""
 EFFECT = {"web": 0.0, "shop": -1.0, "phone": 1.0}
 GOLDEN: dict[str, list[Any]] = {
     "amount": [1.0, 250.0, 9000.0],
@@ -148,7 +152,7 @@ def tiny_bundle(
         "metrics.json": b"{}",
         "card.md": b"# tiny\n",
         "drift/reference.npz": reference.getvalue(),
-        "drift/config.json": b'{"detector": "tabular", "p_value": 0.05, "window": 200}',
+        "drift/config.json": DRIFT_CONFIG,
         **extra,
     }
     return write_bundle(parent, files, attestation={"run": "test"})

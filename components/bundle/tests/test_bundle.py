@@ -27,7 +27,7 @@ def bundle_of(work: Path, drift: Path, *, seed: int = 0, parent: str = "") -> di
     train(checked=checked, network=network, epochs=1, seed=seed)
     export(checked=checked, network=network, model=model)
     evaluate(checked=checked, model=model, evaluation=evaluation, scored=work / "scored", draws=20)
-    return run(**steps, drift=drift, out=work / "bundles", parent=parent, run_id=work.name)
+    return run(**steps, drift=drift, out=str(work / "bundles"), parent=parent, run_id=work.name)
 
 
 def test_equal_data_seed_and_code_give_an_equal_digest(tmp_path: Path, drift: Path) -> None:
@@ -49,7 +49,15 @@ def test_the_bundle_tells_where_it_comes_from(tmp_path: Path, drift: Path) -> No
     beside = Path(f"{made['path']}.attestation.json")
     assert json.loads(beside.read_text())["run"] == "run-7"
     card = bundle.read("card.md").decode()
-    assert "ROC AUC" in card
+    for said in (
+        "ROC AUC",
+        "## Intended use",
+        "## Limits",
+        "It knows nothing after when 17",
+        "By time",
+    ):
+        assert said in card
+    assert "| gradient boosting |" in card
     assert lineage["data"] in card
 
 
@@ -71,7 +79,7 @@ def test_refuses_a_parent_that_is_no_digest(tmp_path: Path) -> None:
             model=tmp_path,
             evaluation=tmp_path,
             drift=tmp_path,
-            out=tmp_path / "bundles",
+            out=str(tmp_path / "bundles"),
             parent="v1",
         )
 
@@ -86,6 +94,6 @@ def test_names_the_step_whose_folder_is_missing(
             model=model,
             evaluation=tmp_path / "none",
             drift=tmp_path,
-            out=tmp_path / "bundles",
+            out=str(tmp_path / "bundles"),
         )
     assert not (tmp_path / "bundles").exists()

@@ -9,10 +9,12 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from components.checked import read_checked
-from components.evaluate.core import decision_counts, run
+from components.evaluate.core import run
+from components.evaluate.costs import decision_counts
 from components.scoring import model_scores, open_model
 from components.tests.table import small_contract
 from serving.errors import FileError
+from serving.policy import decide
 
 
 def test_measures_the_test_slice_through_the_onnx_model(
@@ -52,7 +54,8 @@ def test_counts_decisions_under_rules_and_thresholds(checked: Path) -> None:
         weight=np.array([2.0, 1.0, 1.0, 4.0]),
     )
     rows.columns["amount"] = np.array([1.0, 1.0, 1.0, 9999.0])
-    found = decision_counts(small_contract(), rows, np.array([0.1, 0.5, 0.9, 0.0]))
+    taken = decide(small_contract(), rows.columns, np.array([0.1, 0.5, 0.9, 0.0])).decisions
+    found = decision_counts(taken, rows)
     assert found["approve"] == {"share": 0.25, "positives": 0.0}
     assert found["decline"] == {"share": 0.625, "positives": 0.5}
     assert found["declined"] == {"precision": 0.2, "recall": 0.5}

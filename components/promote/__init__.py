@@ -1,0 +1,1 @@
+"""Leads a canary by the gate, to promotion or back."""

@@ -1,0 +1,1 @@
+"""Registers bundles, so that each can be found and gone back to."""
