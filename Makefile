@@ -5,8 +5,8 @@ BIN := .venv/bin
 PATHS := benchmarks components environments pipelines seatrial serving tests conftest.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format environments lock pipelines manifests \
-	bench-rollout bench-serving system-deps clean
+.PHONY: help demo test check format environments lock pipelines manifests kind \
+	bench-batch bench-drift bench-rollout bench-serving bench-training system-deps clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -40,17 +40,27 @@ lock: ## resolve pyproject.toml anew into environments/*.lock
 
 pipelines: environments ## compile the pipelines to the committed IR
 	@$(BIN)/python -m pipelines.train
+	@$(BIN)/python -m pipelines.resources
 
 manifests: environments ## hydrate the overlays into manifests/rendered (needs kubectl)
 	@$(BIN)/python -m serving.rollout.hydrate
+
+kind: ## bring up kind with KServe and the suite, and check it; BUNDLE=folder
+	@environments/kind/up.sh $(BUNDLE)
 
 bench-rollout: environments ## wrong decisions of rollout tools, simulated; writes benchmarks/rollout
 	@$(BIN)/python -m benchmarks.rollout
 	@$(BIN)/python -m benchmarks.rollout.speed
 
+bench-batch: environments ## rows a minute of offline inference on one core; writes benchmarks/batch
+	@$(BIN)/python -m benchmarks.batch --write
+
 bench-serving: environments ## CPU per request beside the floor and stock KServe; writes benchmarks/serving
 	@$(BIN)/python -m benchmarks.serving --write
 	@$(BIN)/python -m benchmarks.serving.queue --write
+	@$(BIN)/python -m benchmarks.serving.burst --write
+	@$(BIN)/python -m benchmarks.serving.rules --write
+	@$(BIN)/python -m benchmarks.serving.gpu
 
 system-deps: ## say what the full test suite wants from the system
 	@echo "Debian 12:  apt-get install python3.11-venv git make chromium prometheus"

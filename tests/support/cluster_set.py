@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +89,9 @@ class ClusterSet:
         yield Pod(f"InferenceService/{name}", labels, spec, knative=mode == "Knative")
 
 
+@cache
 def committed(name: str) -> ClusterSet:
-    """An overlay as manifests/rendered has it."""
+    """An overlay as manifests/rendered has it. Read once: copy what you change."""
     file = MANIFESTS / "rendered" / f"{name}.yaml"
     return ClusterSet(parse_documents(file.read_text("utf-8"), file))
 

@@ -1,0 +1,25 @@
+# The drift sidecar, and the pipeline step that fits its reference.
+FROM python:3.11.14-slim-bookworm@sha256:65a93d69fa75478d554f4ad27c85c1e69fa184956261b4301ebaf6dbb0a3543d AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+RUN python -m venv /opt/seatrial
+WORKDIR /src
+COPY environments/drift.lock environments/
+RUN /opt/seatrial/bin/pip install --constraint environments/drift.lock setuptools
+COPY pyproject.toml README.md LICENSE ./
+COPY components components
+COPY pipelines pipelines
+COPY seatrial seatrial
+COPY serving serving
+RUN /opt/seatrial/bin/pip install --no-build-isolation --constraint environments/drift.lock ".[drift]"
+# A pipeline step needs kfp itself and none of its pins, which clash with Alibi Detect's.
+RUN /opt/seatrial/bin/pip install --no-deps kfp==2.17.0
+
+FROM python:3.11.14-slim-bookworm@sha256:65a93d69fa75478d554f4ad27c85c1e69fa184956261b4301ebaf6dbb0a3543d
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp seatrial
+COPY --from=build /opt/seatrial /opt/seatrial
+# The root file system is read-only at run time: caches go to /tmp, byte code is there already.
+ENV PATH=/opt/seatrial/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
+    MPLCONFIGDIR=/tmp/matplotlib NUMBA_CACHE_DIR=/tmp/numba TF_CPP_MIN_LOG_LEVEL=3
+WORKDIR /tmp
+USER 10001:10001
+ENTRYPOINT ["python", "-m", "serving.drift"]

@@ -1,0 +1,1 @@
+"""Keeps events that no subscriber took: the dead-letter sink of the drift events' Broker."""
