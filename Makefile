@@ -36,7 +36,7 @@ environments: ## build .venv and .venv-drift where their locks changed; the test
 	@$(PYTHON) environments/build.py build main drift
 
 lock: ## resolve pyproject.toml anew into environments/*.lock
-	@$(PYTHON) environments/build.py lock main drift seldon
+	@$(PYTHON) environments/build.py lock main drift seldon bench
 
 pipelines: environments ## compile the pipelines to the committed IR
 	@$(BIN)/python -m pipelines.train
@@ -48,12 +48,21 @@ manifests: environments ## hydrate the overlays into manifests/rendered (needs k
 kind: ## bring up kind with KServe and the suite, and check it; BUNDLE=folder
 	@environments/kind/up.sh $(BUNDLE)
 
+bench-drift: environments ## delays and false alarms of drift detectors; writes benchmarks/drift
+	@$(PYTHON) environments/build.py build bench
+	@$(BIN)/python -m benchmarks.drift
+
 bench-rollout: environments ## wrong decisions of rollout tools, simulated; writes benchmarks/rollout
 	@$(BIN)/python -m benchmarks.rollout
 	@$(BIN)/python -m benchmarks.rollout.speed
 
 bench-batch: environments ## rows a minute of offline inference on one core; writes benchmarks/batch
 	@$(BIN)/python -m benchmarks.batch --write
+
+bench-training: environments ## rows/s of training, memory of ingest, real tables; writes benchmarks/training
+	@$(BIN)/python -m benchmarks.training --write
+	@$(BIN)/python -m benchmarks.training.ingest --write
+	@$(BIN)/python -m benchmarks.training.tables --data $${SEATRIAL_DATA:-../shared/data} --write
 
 bench-serving: environments ## CPU per request beside the floor and stock KServe; writes benchmarks/serving
 	@$(BIN)/python -m benchmarks.serving --write
@@ -67,4 +76,4 @@ system-deps: ## say what the full test suite wants from the system
 	@echo "kubectl:    1.27 or newer, as your cluster's vendor ships it; only 'kubectl kustomize' is used"
 
 clean: ## remove what was built: environments, runs, caches
-	rm -rf .venv .venv-drift .venv-seldon runs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-drift .venv-seldon .venv-bench runs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Two torch threads that wait for each other's core take many times longer than one.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).parent
 STRICT = os.environ.get("STRICT") == "1"
 

@@ -60,9 +60,19 @@ def _parser(run: Callable[..., Any]) -> argparse.ArgumentParser:
         required = parameter.default is inspect.Parameter.empty
         parser.add_argument(
             f"--{name}",
-            type=Path if annotation in (Path, Contract) else annotation,
+            type=_READ.get(annotation, annotation),
             required=required,
             default=None if required else parameter.default,
             help=helps.get(name),
         )
     return parser
+
+
+def _flag(text: str) -> bool:
+    if text.lower() not in {"true", "false"}:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text.lower() == "true"
+
+
+_READ: dict[Any, Callable[[str], Any]] = {Path: Path, Contract: Path, bool: _flag}
+"""How the text of an argument becomes a value, where its type alone does not say."""

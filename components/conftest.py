@@ -25,7 +25,7 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def network(checked: Path) -> Path:
     """A network trained on it."""
-    train(checked=checked, network=checked.parent / "network", epochs=3)
+    train(checked=checked, network=checked.parent / "network", family="network", epochs=3)
     return checked.parent / "network"
 
 

@@ -77,6 +77,8 @@ ENVIRONMENTS = {
     "drift": Environment("drift", ".venv-drift", "drift", ("kfp==2.17.0",)),
     # Seldon's wrapper wants protobuf 3, Flask 2 and the pkg_resources of an older setuptools.
     "seldon": Environment("seldon", ".venv-seldon", "seldon"),
+    # Peers that benchmarks compare with; nothing else needs them.
+    "bench": Environment("bench", ".venv-bench", "bench"),
 }
 
 

@@ -1,20 +1,20 @@
-"""One ONNX graph of the whole model: the network as PyTorch exports it, behind raw columns."""
+"""One ONNX graph of the whole model: raw columns in, calibrated probability out."""
 
 from __future__ import annotations
 
-import logging
-import warnings
 from typing import Any
 
 import numpy as np
 import onnx
-import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from components.train.network import UNSEEN, Network, codes_of, numeric_features, text_features
+from components.export.cores import CODES, MARGIN, ML_OPSET, OPSET, VALUES, core_nodes
+from components.train.calibration import LIMIT, Calibration
+from components.train.inputs import UNSEEN, codes_of, numeric_features, text_features
+from components.train.model import Model
 from serving.bundle import Contract, Feature
 
-OPSET, ML_OPSET, IR_VERSION = 18, 3, 10
+IR_VERSION = 10
 _KINDS = {
     "float32": TensorProto.FLOAT,
     "float64": TensorProto.DOUBLE,
@@ -23,73 +23,62 @@ _KINDS = {
 }
 _PREFIX = "raw/"
 """Names of the front's own tensors; no feature's name may hold a slash."""
+_Part = tuple[list[onnx.NodeProto], list[onnx.TensorProto]]
 
 
-def build(network: Network) -> bytes:
-    """The model of a bundle: one input ["rows"] per feature, one output `score` ["rows"].
+def build(model: Model) -> bytes:
+    """The model of a bundle: one input ["rows"] per feature, the contract's outputs ["rows"].
 
-    Checked by onnx.checker, shapes included. Equal networks give equal bytes.
+    Checked by onnx.checker, shapes included. Equal models give equal bytes.
     """
-    contract = network.contract
-    core = _export(network)
+    contract = model.contract
+    front, front_constants = _front(contract)
+    core = core_nodes(contract, model.core)
+    back, back_constants = _back(model.calibration, contract.outputs)
     graph = helper.make_graph(
-        [*_front(contract), *core.node],
+        [*front, *core.nodes, *back],
         contract.name,
         [_raw_input(feature) for feature in contract.features],
-        [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["rows"])],
-        [numpy_helper.from_array(np.array([1]), _PREFIX + "axis"), *core.initializer],
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["rows"]) for n in contract.outputs],
+        [*front_constants, *core.constants, *back_constants],
     )
-    model = helper.make_model(
+    proto = helper.make_model(
         graph,
         opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)],
         ir_version=IR_VERSION,
         producer_name="seatrial",
     )
-    onnx.checker.check_model(model, full_check=True)
-    return bytes(model.SerializeToString(deterministic=True))
-
-
-def _export(network: Network) -> onnx.GraphProto:
-    """The network's own graph: `values` and `codes` in, `score` out."""
-    contract = network.contract
-    values = torch.zeros(3, len(numeric_features(contract)), dtype=torch.float64)
-    codes = torch.zeros(3, len(text_features(contract)), dtype=torch.int64)
-    rows = torch.export.Dim("rows")
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch, about its own internals
-        program = torch.onnx.export(
-            network.eval(),
-            (values, codes),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=["values", "codes"],
-            output_names=["score"],
-            dynamic_shapes=({0: rows}, {0: rows}),
-            verbose=False,
-        )
-    if program is None:
-        raise RuntimeError("torch.onnx.export returned no program")
-    graph: onnx.GraphProto = program.model_proto.graph
-    # Torch notes source paths and line numbers on each node: they tell the machine, not the model.
-    for item in (graph, *graph.node, *graph.initializer):
-        item.ClearField("metadata_props")
-        item.ClearField("doc_string")
-    return graph
+    onnx.checker.check_model(proto, full_check=True)
+    return bytes(proto.SerializeToString(deterministic=True))
 
 
 def _raw_input(feature: Feature) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(feature.name, _KINDS[feature.dtype], ["rows"])
 
 
-def _front(contract: Contract) -> list[onnx.NodeProto]:
-    """Nodes from raw columns to the matrices that `network.tensors` makes in training."""
+def _front(contract: Contract) -> _Part:
+    """From raw columns to the matrices that `inputs.matrices` makes in training.
+
+    All columns are laid one after the other and turned once: a node for each would cost more than
+    the arithmetic of a small model.
+    """
     nodes: list[onnx.NodeProto] = []
+    constants: list[onnx.TensorProto] = []
     numeric, text = numeric_features(contract), text_features(contract)
+    same = len({feature.dtype for feature in numeric}) == 1
+    columns = []
     for feature in numeric:
-        as_double = _PREFIX + feature.name
-        nodes.append(helper.make_node("Cast", [feature.name], [as_double], to=TensorProto.DOUBLE))
-        nodes += _column(feature)
+        columns.append(feature.name)
+        if not same and feature.dtype != "float64":
+            columns[-1] = _PREFIX + feature.name
+            inputs: list[Any] = [feature.name]
+            nodes.append(helper.make_node("Cast", inputs, columns[-1:], to=TensorProto.DOUBLE))
+    if numeric:
+        cast = same and numeric[0].dtype != "float64"
+        turned = _PREFIX + VALUES if cast else VALUES
+        _matrix(columns, turned, nodes, constants)
+        if cast:
+            nodes.append(helper.make_node("Cast", [turned], [VALUES], to=TensorProto.DOUBLE))
     for feature in text:
         codes = codes_of(feature)
         nodes.append(
@@ -103,19 +92,53 @@ def _front(contract: Contract) -> list[onnx.NodeProto]:
                 default_int64=UNSEEN,
             )
         )
-        nodes += _column(feature)
-    groups: tuple[tuple[str, list[Feature]], ...] = (("values", numeric), ("codes", text))
-    for name, features in groups:
-        if features:
-            columns = [_as_column(feature) for feature in features]
-            nodes.append(helper.make_node("Concat", columns, [name], axis=1))
-    return nodes
+    if text:
+        _matrix([_PREFIX + feature.name for feature in text], CODES, nodes, constants)
+    return nodes, constants
 
 
-def _column(feature: Feature) -> list[onnx.NodeProto]:
-    parts: list[Any] = [_PREFIX + feature.name, _PREFIX + "axis"]
-    return [helper.make_node("Unsqueeze", parts, [_as_column(feature)])]
+def _matrix(
+    columns: list[str],
+    name: str,
+    nodes: list[onnx.NodeProto],
+    constants: list[onnx.TensorProto],
+) -> None:
+    """["rows"] each to ["rows", columns]."""
+    long, wide, shape = (f"{_PREFIX}{name}/{part}" for part in ("long", "wide", "shape"))
+    constants.append(numpy_helper.from_array(np.array([len(columns), -1]), shape))
+    nodes.append(helper.make_node("Concat", columns, [long], axis=0))
+    nodes.append(helper.make_node("Reshape", [long, shape], [wide], allowzero=0))
+    nodes.append(helper.make_node("Transpose", [wide], [name], perm=[1, 0]))
 
 
-def _as_column(feature: Feature) -> str:
-    return f"{_PREFIX}{feature.name}/column"
+def _back(calibration: Calibration, outputs: tuple[str, ...]) -> _Part:
+    """From the core's log-odds to the contract's outputs."""
+    nodes: list[onnx.NodeProto] = []
+    constants: list[onnx.TensorProto] = []
+
+    def constant(name: str, value: Any) -> str:
+        name = f"calibration/{name}"
+        constants.append(numpy_helper.from_array(np.array(value, dtype=np.float32), name))
+        return name
+
+    def add(kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        name = output if output in {"score", "raw_score"} else f"calibration/{output}"
+        nodes.append(helper.make_node(kind, inputs, [name], **attributes))
+        return name
+
+    bounded = add("Clip", [MARGIN, constant("low", -LIMIT), constant("high", LIMIT)], "bounded")
+    if len(calibration.slopes) == 1:
+        risen = add("Mul", [bounded, constant("slope", calibration.slopes[0])], "risen")
+    else:
+        one = numpy_helper.from_array(np.array([1]), "calibration/one")
+        constants.append(one)
+        column = add("Unsqueeze", [bounded, one.name], "column")
+        shifted = add("Sub", [column, constant("anchors", calibration.anchors)], "shifted")
+        above = add("Max", [shifted, constant("lows", calibration.lows)], "above")
+        pieces = add("Min", [above, constant("highs", calibration.highs)], "pieces")
+        risen = add("MatMul", [pieces, constant("slopes", calibration.slopes)], "risen")
+    moved = add("Add", [risen, constant("offset", calibration.offset)], "moved")
+    add("Sigmoid", [moved], "score")
+    if "raw_score" in outputs:
+        add("Sigmoid", [bounded], "raw_score")
+    return nodes, constants

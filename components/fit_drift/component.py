@@ -14,8 +14,10 @@ def fit_drift(
     p_value: float = 0.05,
     window: int = 500,
     seed: int = 0,
+    detector: str = "tabular",
+    watch: bool = True,
 ) -> None:
-    """Draws the drift reference and tries the detector on it.
+    """Draws the drift reference and tries the detectors on it.
 
     Args:
         data: an .npz of the training window in time order, one array per feature and `score`.
@@ -25,13 +27,15 @@ def fit_drift(
         p_value: probability of a false opened event over the life of the reference.
         window: rows in a test window.
         seed: seed of the sample.
+        detector: test of windows: tabular, ks, chi2, mmd, or none.
+        watch: whether the always-on watch is on.
     """
     from pathlib import Path
 
     from components.fit_drift.core import fit_drift as run
     from serving.bundle.contract import parse_contract
 
-    trial = run(
+    fitted = run(
         Path(data.path),
         parse_contract(contract, "contract"),
         Path(drift.path),
@@ -39,6 +43,7 @@ def fit_drift(
         p_value=p_value,
         window=window,
         seed=seed,
+        detector=detector,
+        watch=watch,
     )
-    drift.metadata["false_positive_rate"] = trial.false_positive_rate
-    drift.metadata["consecutive_alarm_rate"] = trial.consecutive_alarm_rate
+    drift.metadata.update(fitted.figures())

@@ -1,13 +1,12 @@
 """The drift reference of a bundle: a sample of the training window, tried before it is shipped.
 
-Runs in the drift environment: numpy and Alibi Detect, no pandas. Alibi is imported only when the
-detector is tried.
+Needs numpy, no pandas; the drift environment where window tests are on, because it tries the very
+detector that the sidecar will build.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,19 +17,25 @@ from numpy.typing import NDArray
 
 from components.files import write_bytes
 from serving.bundle import Contract, canonical_columns
-from serving.drift.detector import DriftDetector, TestResult
-from serving.drift.encoding import SCORE, Encoder, Matrix
+from serving.drift.config import DriftConfig, WatchConfig, WindowsConfig, parse_config
+from serving.drift.detector import Aspect, DriftDetector, TestResult, build_detector
+from serving.drift.encoding import DECISION, SCORE, Encoder, Matrix
+from serving.drift.watch import Watch, WatchSettings, learn_tolerance
 from serving.errors import DataError, FileError, StageError
+from serving.policy import decide
 
 TRIED = 60
 """Windows of each kind that the detector is tried on at most."""
 ODDS = 1e-3
 """A false positive rate less likely than this by chance, at twice the p-value, is a fault."""
+DETECTORS = ("tabular", "ks", "chi2", "mmd", "none")
+LOOK = 320
+"""Rows between two readings of the watch's evidence."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What the detector said about windows without drift, each tested at p_value on its own."""
+    """What the window tests said about windows without drift, each tested at p_value on its own."""
 
     windows: int
     """Windows of held-out rows drawn at random."""
@@ -38,8 +43,27 @@ class Trial:
     consecutive_windows: int
     """Windows of consecutive rows of the training window: these differ by hour, day and season."""
     consecutive_alarm_rate: float
-    usual: dict[str, dict[str, float]]
+    usual: dict[str, dict[Aspect, float]]
     """By column and aspect: the largest effect in a consecutive window."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What was fitted; None for what is off."""
+
+    trial: Trial | None
+    watch_evidence: float | None
+    """Natural log of the most that the watch made of the training window in time order, with what
+    it learned from it; an alarm needs the log of its average run length."""
+
+    def figures(self) -> dict[str, float]:
+        """What config.json's `trial` and the artifact's metadata tell."""
+        told: dict[str, float] = {}
+        if self.trial is not None:
+            told |= {k: v for k, v in asdict(self.trial).items() if k != "usual"}
+        if self.watch_evidence is not None:
+            told["watch_evidence"] = round(self.watch_evidence, 3)
+        return told
 
 
 def fit_drift(
@@ -51,18 +75,24 @@ def fit_drift(
     p_value: float = 0.05,
     window: int = 500,
     seed: int = 0,
-) -> Trial:
-    """Writes `out`/reference.npz and `out`/config.json and returns how the detector did.
+    detector: str = "tabular",
+    watch: bool = True,
+) -> Fitted:
+    """Writes `out`/reference.npz and `out`/config.json and returns how the detectors did.
 
     `data` is an .npz of the training window in time order: one array [n] per feature and `score`.
-    The reference is `rows` of them, at most half, so that the others can try the detector.
-    Equal arguments give equal bytes.
+    The reference is `rows` of them, at most half, so that the others can try the window tests.
+    `detector` is tabular, ks, chi2, mmd or none. Equal arguments give equal bytes.
 
-    Raises FileError or DataError for rows that cannot be used, StageError when the detector takes
-    rows without drift for drift.
+    Raises FileError or DataError for rows that cannot be used, StageError when the window tests
+    take rows without drift for drift.
     """
     if not 0 < p_value < 1:
         raise DataError(f"p_value {p_value:g} is not a probability; give one between 0 and 1")
+    if detector not in DETECTORS:
+        raise DataError(f"detector '{detector}' is unknown; give one of {', '.join(DETECTORS)}")
+    if detector == "none" and not watch:
+        raise DataError("neither window tests nor the watch are on; turn on at least one")
     columns = read_rows(data, contract)
     total = len(columns[SCORE])
     size = min(rows, total // 2)
@@ -73,36 +103,65 @@ def fit_drift(
         )
     order = np.random.default_rng(seed).permutation(total)
     chosen, held_out = np.sort(order[:size]), order[size:]
-    reference: dict[str, Any] = {name: _stored(column[chosen]) for name, column in columns.items()}
-    encoder = Encoder(contract, contract.feature_names, score=True)
-    matrix = encoder.encode({n: c for n, c in columns.items() if n != SCORE}, columns[SCORE])
-    trial = try_detector(
-        build_detector(encoder, matrix[chosen], window), matrix, held_out, p_value, window
+    encoder = Encoder(contract, contract.feature_names, score=True, decision=DECISION in columns)
+    features = {name: columns[name] for name in contract.feature_names}
+    matrix = encoder.encode(features, columns[SCORE], columns.get(DECISION))
+    trial = windows = None
+    if detector != "none":
+        try:
+            tests = build_detector(detector, encoder.columns, matrix[chosen], window)
+        except ImportError as error:
+            raise StageError(
+                f"detector '{detector}' needs Alibi Detect ({error}); run in the drift environment"
+                " or give detector none, which leaves the watch"
+            ) from None
+        trial = try_detector(tests, matrix, held_out, p_value, window)
+        _check(trial, data, p_value, size)
+        windows = {"detector": detector, "p_value": p_value, "size": window, "usual": trial.usual}
+    learned, evidence = None, None
+    if watch:
+        learned = WatchConfig(tolerance=learn_tolerance(encoder.columns, matrix[chosen], matrix))
+        evidence = most_evidence(encoder, matrix[chosen], matrix, learned)
+    fitted = Fitted(trial, evidence)
+    config = DriftConfig(
+        features=contract.feature_names,
+        watch=learned,
+        windows=WindowsConfig.model_validate(windows) if windows else None,
+        trial=fitted.figures(),
     )
+    out.mkdir(parents=True, exist_ok=True)
+    packed = io.BytesIO()
+    reference: dict[str, Any] = {name: _stored(column[chosen]) for name, column in columns.items()}
+    np.savez(packed, **reference)
+    write_bytes(out / "reference.npz", packed.getvalue())
+    text = config.to_json()
+    parse_config(text, "config.json")
+    write_bytes(out / "config.json", text.encode())
+    return fitted
+
+
+def most_evidence(encoder: Encoder, reference: Matrix, rows: Matrix, learned: WatchConfig) -> float:
+    """The largest evidence, in nats, while the watch sees `rows` [n, columns] in their order."""
+    watch = Watch(encoder.columns, reference, WatchSettings(tolerance=learned.tolerance))
+    parts = np.array_split(rows, max(len(rows) // LOOK, 1))
+    return max(watch.observe(part).evidence for part in parts)
+
+
+def _check(trial: Trial, data: Path, p_value: float, size: int) -> None:
+    """Raises StageError for alarms on held-out rows that cannot be chance."""
     alarms = round(trial.false_positive_rate * trial.windows)
     if _at_least(alarms, trial.windows, min(1.0, 2 * p_value)) < ODDS:
         raise StageError(
             f"{data}: the drift detector calls {alarms} of {trial.windows} windows of held-out rows"
             f" drift at p_value {p_value:g}; give a larger reference than {size} rows"
         )
-    config = {
-        "detector": "tabular",
-        "p_value": p_value,
-        "window": window,
-        "features": list(contract.feature_names),
-        "usual": trial.usual,
-        "trial": {k: v for k, v in asdict(trial).items() if k != "usual"},
-    }
-    out.mkdir(parents=True, exist_ok=True)
-    packed = io.BytesIO()
-    np.savez(packed, **reference)
-    write_bytes(out / "reference.npz", packed.getvalue())
-    write_bytes(out / "config.json", (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
-    return trial
 
 
 def read_rows(data: Path, contract: Contract) -> dict[str, NDArray[Any]]:
-    """The contract's columns and the score, checked. Raises FileError or DataError."""
+    """The contract's columns, the score and what the contract decides, checked.
+
+    Decisions are left out where a feature has their name. Raises FileError or DataError.
+    """
     try:
         with np.load(data, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
@@ -122,14 +181,10 @@ def read_rows(data: Path, contract: Contract) -> dict[str, NDArray[Any]]:
         raise DataError(f"{data}: there are no rows to draw a drift reference from")
     if score.shape != (count,) or score.dtype.kind != "f" or not np.isfinite(score).all():
         raise DataError(f"{data}: '{SCORE}' must be {count} finite floats, one for each row")
-    return {**columns, SCORE: score}
-
-
-def build_detector(encoder: Encoder, reference: Matrix, window: int) -> DriftDetector:
-    """The detector that the sidecar will build."""
-    from serving.drift.alibi import AlibiTabular  # noqa: PLC0415
-
-    return AlibiTabular(encoder.columns, reference, window)
+    found = {**columns, SCORE: score}
+    if DECISION not in columns:
+        found[DECISION] = decide(contract, columns, score).decisions
+    return found
 
 
 def try_detector(
@@ -138,7 +193,7 @@ def try_detector(
     """Tests windows of `held_out` rows, drawn at random, and windows of consecutive `rows`."""
     drawn = [detector.test(rows[part]) for part in _windows(held_out, window)]
     consecutive = [detector.test(rows[part]) for part in _windows(np.arange(len(rows)), window)]
-    usual: dict[str, dict[str, float]] = {}
+    usual: dict[str, dict[Aspect, float]] = {}
     for results in consecutive:
         for result in results:
             aspects = usual.setdefault(result.column, {})

@@ -13,8 +13,20 @@ import pytest
 
 from components.tests.table import small_contract, small_table
 
-NAMES = ("validate", "train", "export", "evaluate", "bundle")
-FOR_THE_INTERFACE = {"learning", "quality", "roc", "card", "Output"}
+NAMES = (
+    *("ingest", "validate", "train", "export", "evaluate", "bundle"),
+    *("register", "deploy", "promote", "batch_score"),
+)
+FOR_THE_INTERFACE = {
+    "learning",
+    "quality",
+    "roc",
+    "at_review",
+    "at_decline",
+    "report",
+    "counts",
+    "Output",
+}
 """Outputs that exist only to be shown."""
 
 

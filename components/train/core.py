@@ -1,18 +1,30 @@
-"""From checked rows to a trained network."""
+"""From checked rows to a trained model."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from components.checked import read_checked
-from components.files import write_json
-from components.train.fit import Epoch, Settings, fit
-from components.train.network import save_network
+from components.checked import Checked, Rows, read_checked
+from components.code import code_fingerprint
+from components.files import write_bytes, write_json
+from components.train.calibration import parse_method
+from components.train.candidates import (
+    Plan,
+    choose,
+    compare,
+    parse_family,
+    plan_facts,
+    refit,
+)
+from components.train.checkpoint import Checkpoint
+from components.train.curves import page
+from components.train.fit import Epoch, Hardware, Settings
+from components.train.model import Model, save_model
+from components.train.search import search, with_changes
 from serving.errors import UsageError
 
 
@@ -20,49 +32,123 @@ def run(
     *,
     checked: Path,
     network: Path,
+    curves: Path | None = None,
+    family: str = "auto",
     epochs: int = Settings.epochs,
     patience: int = Settings.patience,
     learning_rate: float = Settings.learning_rate,
     seed: int = 0,
+    device: str = "auto",
+    precision: str = "auto",
+    calibration: str = "auto",
+    refit_all: bool = True,
+    checkpoints: str = "",
+    trials: int = 0,
+    folds: int = 3,
+    tuned: str = "",
 ) -> dict[str, Any]:
-    """Trains the network on a checked table.
+    """Trains network, trees and logistic regression and keeps the best.
 
     checked: folder that the validate step wrote.
-    network: folder to write.
-    epochs: most passes over the training rows.
+    network: folder to write; gets the model of whichever family was best.
+    curves: HTML file to write, the learning curve and the candidates.
+    family: auto compares all; network, tree or logistic trains that one only.
+    epochs: most passes of the network over the training rows.
     patience: passes without a better validation loss after which training stops.
-    learning_rate: largest step size; it falls to zero along a cosine.
+    learning_rate: the network's largest step size; it falls to zero along a cosine.
     seed: seed of the weights and of the order of rows.
+    device: auto, cpu or cuda; auto is CUDA where there is one.
+    precision: auto, float32 or bfloat16; auto is bfloat16 on CUDA.
+    calibration: auto, platt or isotonic; auto takes isotonic where there are enough positives.
+    refit_all: fit the best once more, on all rows before the test slice.
+    checkpoints: folder or s3:// URI for a checkpoint after every epoch; empty for none.
+    trials: settings to try over time folds before training; 0 for none.
+    folds: time folds that each trial is judged on.
+    tuned: JSON of settings found by the trial step; empty for the defaults.
 
     Returns what it wrote to training.json. Raises FileError or UsageError.
     """
-    for name, value, least in (("epochs", epochs, 1), ("patience", patience, 1), ("seed", seed, 0)):
+    bounds = (("epochs", epochs, 1), ("patience", patience, 1), ("seed", seed, 0))
+    for name, value, least in (*bounds, ("trials", trials, 0), ("folds", folds, 1)):
         if value < least:
             raise UsageError(f"{name} {value} is too small; give {least} or more")
     if not 0 < learning_rate < 1:
         raise UsageError(f"learning_rate {learning_rate:g} is out of range; give one in (0, 1)")
-    table = read_checked(checked)
-    settings = Settings(epochs=epochs, patience=patience, learning_rate=learning_rate, seed=seed)
-    trained, curve = fit(
-        table.contract, table.part("train"), table.part("validation"), settings, _tell
+    plan = Plan(
+        family=parse_family(family),
+        network=Settings(epochs=epochs, patience=patience, learning_rate=learning_rate, seed=seed),
+        calibration=parse_method(calibration),
+        refit=refit_all,
+        hardware=Hardware.choose(device, precision),
     )
-    best = min(curve, key=lambda epoch: epoch.validation_loss)
-    training = {
-        "seed": seed,
-        "settings": asdict(settings),
-        "parameters": sum(p.numel() for p in trained.parameters()),
-        "best_epoch": best.epoch,
-        "validation_loss": best.validation_loss,
-        "curve": [asdict(epoch) for epoch in curve],
-        "torch": torch.__version__,
-    }
-    save_network(trained, network)
+    plan = with_changes(plan, tuned)
+    table = read_checked(checked)
+    searched: list[dict[str, Any]] = []
+    if trials:
+        plan, searched = search(table.contract, before_test(table), plan, trials, folds)
+    model, training = _trained(table, plan, checkpoints)
+    training = {"seed": seed, **training, "trials": searched}
+    save_model(model, network)
     write_json(network / "training.json", training)
+    if curves is not None:
+        write_bytes(curves, page(training).encode())
     return training
 
 
-def _tell(epoch: Epoch) -> None:
-    sys.stderr.write(
-        f"epoch {epoch.epoch}: training loss {epoch.train_loss:.5f},"
-        f" validation loss {epoch.validation_loss:.5f}\n"
+def before_test(table: Checked) -> Rows:
+    """Training and validation rows, in time order."""
+    return table.rows.take(slice(0, table.counts["train"] + table.counts["validation"]))
+
+
+def _trained(table: Checked, plan: Plan, store: str) -> tuple[Model, dict[str, Any]]:
+    """The model and training.json; checkpoints are removed once both are there."""
+    kept: list[Checkpoint] = []
+
+    def checkpoints(part: str) -> Checkpoint | None:
+        if not store:
+            return None
+        decides = [part, table.facts["data"], plan_facts(plan), code_fingerprint()]
+        kept.append(Checkpoint(store, [*decides, torch.__version__]))
+        return kept[-1]
+
+    candidates = compare(
+        table.contract,
+        table.part("train"),
+        table.part("validation"),
+        plan,
+        checkpoints=checkpoints,
+        on_epoch=_tell,
     )
+    best = choose(candidates, table.part("validation"))
+    model = Model(table.contract, best.core, best.calibration)
+    if plan.refit:
+        model = refit(
+            table.contract,
+            best,
+            before_test(table),
+            plan,
+            checkpoints=checkpoints,
+            on_epoch=_tell,
+        )
+    curve = next((list(c.curve) for c in candidates if c.family == "network"), [])
+    judged = [epoch for epoch in curve if epoch.validation_loss is not None]
+    stopped = min(judged, key=lambda epoch: epoch.validation_loss or 0.0) if judged else None
+    for checkpoint in kept:
+        checkpoint.remove()
+    return model, {
+        "family": best.family,
+        "candidates": [candidate.facts() for candidate in candidates],
+        "settings": plan_facts(plan),
+        "calibration": model.calibration.facts(),
+        "parameters": model.core.size(),
+        "best_epoch": None if stopped is None else stopped.epoch,
+        "validation_loss": None if stopped is None else stopped.validation_loss,
+        "curve": [vars(epoch) for epoch in curve],
+        "torch": torch.__version__,
+    }
+
+
+def _tell(epoch: Epoch) -> None:
+    held_out = epoch.validation_loss
+    words = "" if held_out is None else f", validation loss {held_out:.5f}"
+    sys.stderr.write(f"epoch {epoch.epoch}: training loss {epoch.train_loss:.5f}{words}\n")

@@ -1,27 +1,24 @@
-"""The network: raw columns in, one probability out, every preprocessing step a module of it."""
+"""The network: raw columns in, log-odds out, every preprocessing step a module of it."""
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from components.files import write_bytes
-from serving.bundle import Contract, Feature
-from serving.bundle.contract import parse_contract
-from serving.bundle.rows import Columns
-from serving.errors import FileError
+from components.train.inputs import (
+    Codes,
+    Values,
+    code_counts,
+    numeric_features,
+    text_features,
+)
+from serving.bundle import Contract
 
-FORMAT = "seatrial.network/1"
-MISSING, UNSEEN, FIRST_CATEGORY = 0, 1, 2
-"""Codes of a text column: no value, a value outside the list, then the categories in order."""
 FAR = 1e6
 """Standardised values are clipped here, so that no finite input overflows float32."""
 NEAR, SPREAD = 10.0, 3.0
@@ -96,14 +93,16 @@ class Numbers(nn.Module):
 
 
 class Categories(nn.Module):
-    """Text columns as codes, int64 [rows, features], to float32 [rows, size]."""
+    """Text columns as codes, int64 [rows, features], to float32 [rows, size].
+
+    counts: how many codes each feature has.
+    """
 
     def __init__(self, counts: list[int]) -> None:
         super().__init__()
         widths = [min(16, 2 + round(count**0.5)) for count in counts]
         self.tables = nn.ModuleList(
-            nn.Embedding(FIRST_CATEGORY + count, width)
-            for count, width in zip(counts, widths, strict=True)
+            nn.Embedding(count, width) for count, width in zip(counts, widths, strict=True)
         )
         self.size = sum(widths)
 
@@ -137,13 +136,9 @@ class Members(nn.Module):
 
 
 class Network(nn.Module):
-    """score = sigmoid(slope * logit(mean of the members' probabilities) + offset).
+    """Log-odds of the mean of the members' probabilities."""
 
-    Slope and offset calibrate the score on the validation slice (Platt scaling).
-    """
-
-    slope: Tensor
-    offset: Tensor
+    kind = "network"
 
     def __init__(self, contract: Contract, shape: Shape) -> None:
         super().__init__()
@@ -152,13 +147,11 @@ class Network(nn.Module):
         text = text_features(contract)
         nullable = [i for i, feature in enumerate(numeric) if feature.nullable]
         self.numbers = Numbers(len(numeric), shape.bins, nullable) if numeric else None
-        self.categories = Categories([len(f.categories or ()) for f in text]) if text else None
+        self.categories = Categories(code_counts(contract)) if text else None
         size = (self.numbers.size if self.numbers else 0) + (
             self.categories.size if self.categories else 0
         )
         self.members = Members(size, shape)
-        self.register_buffer("slope", torch.ones(()))
-        self.register_buffer("offset", torch.zeros(()))
 
     def encode(self, standard: Tensor, codes: Tensor) -> Tensor:
         """Standardised numbers [rows, n] and codes [rows, t] to the members' inputs."""
@@ -175,74 +168,29 @@ class Network(nn.Module):
         return result
 
     def pooled(self, standard: Tensor, codes: Tensor) -> Tensor:
-        """The logit of the members' mean probability, before calibration, [rows]."""
+        """The log-odds of the members' mean probability, [rows]."""
         mean = torch.sigmoid(self.logits(standard, codes)).mean(dim=0).clamp(1e-7, 1 - 1e-6)
         return torch.log(mean) - torch.log1p(-mean)
 
     def forward(self, values: Tensor, codes: Tensor) -> Tensor:
-        """Raw numbers float64 [rows, n] and codes int64 [rows, t] to scores float32 [rows]."""
-        standard = values if self.numbers is None else self.numbers.standardise(values)
-        return torch.sigmoid(self.slope * self.pooled(standard, codes) + self.offset)
+        """Raw numbers float64 [rows, n] and codes int64 [rows, t] to log-odds float32 [rows]."""
+        return self.pooled(self.standardise(values), codes)
 
+    def standardise(self, values: Tensor) -> Tensor:
+        """Raw numbers to robust z-scores, float32 [rows, n]."""
+        return values.float() if self.numbers is None else self.numbers.standardise(values)
 
-def numeric_features(contract: Contract) -> list[Feature]:
-    return [f for f in contract.features if f.dtype != "string"]
+    def margins(self, contract: Contract, values: Values, codes: Codes) -> NDArray[np.float32]:
+        """Log-odds [rows], computed on the CPU in batches."""
+        self.eval()
+        parts = zip(
+            torch.split(torch.from_numpy(values), 8192),
+            torch.split(torch.from_numpy(codes), 8192),
+            strict=True,
+        )
+        with torch.inference_mode():
+            result: NDArray[np.float32] = torch.cat([self(*part) for part in parts]).numpy()
+        return result
 
-
-def text_features(contract: Contract) -> list[Feature]:
-    return [f for f in contract.features if f.dtype == "string"]
-
-
-def codes_of(feature: Feature) -> dict[str, int]:
-    """The code of every text a feature may hold; any other text is UNSEEN."""
-    codes = dict.fromkeys(("", *feature.missing), MISSING)
-    return codes | {c: FIRST_CATEGORY + i for i, c in enumerate(feature.categories or ())}
-
-
-def tensors(contract: Contract, columns: Columns) -> tuple[Tensor, Tensor]:
-    """Canonical columns to the network's inputs: float64 [rows, n] and int64 [rows, t]."""
-    rows = len(columns[contract.features[0].name])
-    values = np.empty((rows, len(numeric_features(contract))), dtype=np.float64)
-    for i, feature in enumerate(numeric_features(contract)):
-        values[:, i] = columns[feature.name]
-    codes = np.empty((rows, len(text_features(contract))), dtype=np.int64)
-    for i, feature in enumerate(text_features(contract)):
-        known = codes_of(feature)
-        codes[:, i] = [known.get(value, UNSEEN) for value in columns[feature.name]]
-    return torch.from_numpy(values), torch.from_numpy(codes)
-
-
-def scores(network: Network, columns: Columns) -> NDArray[np.float32]:
-    """The network's answer for canonical columns, computed by PyTorch on the CPU, [rows]."""
-    network.eval()
-    values, codes = tensors(network.contract, columns)
-    with torch.inference_mode():
-        pairs = zip(torch.split(values, 8192), torch.split(codes, 8192), strict=True)
-        parts = [network(*pair) for pair in pairs]
-    result: NDArray[np.float32] = torch.cat(parts).numpy()
-    return result
-
-
-def save_network(network: Network, folder: Path) -> None:
-    """Writes network.pt: weights, sizes and the contract they are for."""
-    state: dict[str, Any] = {
-        "format": FORMAT,
-        "contract": network.contract.canonical_json(),
-        "shape": vars(network.shape),
-        "state": {name: value.cpu() for name, value in network.state_dict().items()},
-    }
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_bytes(folder / "network.pt", buffer.getvalue())
-
-
-def load_network(folder: Path) -> Network:
-    """Reads what `save_network` wrote, without executing pickled code. Raises FileError."""
-    file = folder / "network.pt"
-    if not file.is_file():
-        raise FileError(f"{file}: no network here; give the folder that the train step wrote")
-    state = torch.load(file, map_location="cpu", weights_only=True)
-    contract = parse_contract(state["contract"], str(file))
-    network = Network(contract, Shape(**state["shape"]))
-    network.load_state_dict(state["state"])
-    return network.eval()
+    def size(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters())

@@ -22,12 +22,18 @@ _NO_NUMBER = frozenset({"", "nan", "na", "null", "none"})
 """Texts that mean "no number" in a CSV's numeric column, in lower case."""
 
 
+def is_pandas_index(name: str) -> bool:
+    return _PANDAS_INDEX.match(name) is not None
+
+
 def read_table(path: Path, contract: Contract) -> Arrays:
     """The columns that the contract uses, [rows]; text as objects, nulls as NaN or None.
 
     Raises FileError for a file that is missing, empty or neither CSV nor Parquet, and DataError
     for a missing or extra column and for text where the contract wants numbers.
     """
+    if (path / "table.parquet").is_file():  # the folder that the ingest step wrote
+        path = path / "table.parquet"
     suffix = path.suffix.lower()
     if suffix not in {".csv", ".parquet"}:
         raise FileError(f"{path}: '{suffix}' is no table format; give a .csv or a .parquet file")
@@ -38,10 +44,10 @@ def read_table(path: Path, contract: Contract) -> Arrays:
     try:
         table = _read_csv(path) if suffix == ".csv" else pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        raise FileError(f"{path}: cannot read it as {suffix[1:]}: {_line(error)}") from None
-    index = [name for name in table.column_names if _PANDAS_INDEX.match(name)]
+        raise FileError(f"{path}: cannot read it as {suffix[1:]}: {one_line(error)}") from None
+    index = [name for name in table.column_names if is_pandas_index(name)]
     table = table.drop_columns(index)
-    used = _check_names(path, table.column_names, contract)
+    used = check_names(path, table.column_names, contract)
     if table.num_rows == 0:
         raise DataError(f"{path}: the table has no rows")
     numeric = set(used) - {f.name for f in contract.features if f.dtype == "string"}
@@ -71,7 +77,7 @@ def _read_csv(path: Path) -> pa.Table:
     return pc.read_csv(path, convert_options=convert)
 
 
-def _check_names(path: Path, names: list[str], contract: Contract) -> list[str]:
+def check_names(path: Path, names: list[str], contract: Contract) -> list[str]:
     for name in names:
         if names.count(name) > 1:
             raise DataError(f"{path}: column '{name}' is there {names.count(name)} times")
@@ -118,5 +124,5 @@ def _numbers(path: Path, name: str, column: pa.Array) -> NDArray[Any]:
     return values
 
 
-def _line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:200]

@@ -13,8 +13,12 @@ from numpy.typing import NDArray
 from components.fit_drift import core
 from components.fit_drift.component import fit_drift as component
 from components.fit_drift.core import Trial, fit_drift, read_rows, try_detector
+from serving.drift.config import DriftConfig, parse_config
 from serving.drift.detector import ScriptedDetector, TestResult
+from serving.drift.encoding import Encoder
+from serving.drift.watch import Watch, WatchSettings
 from serving.errors import DataError, FileError, StageError
+from serving.policy import decide
 from tests.support import tiny
 
 CLEAN = TestResult("amount", "feature", "values", "ks", 0.5, 0.03)
@@ -66,14 +70,16 @@ def load(path: Path) -> dict[str, NDArray[Any]]:
 def test_the_reference_is_a_sample_of_whole_rows_in_time_order(data: Path, tmp_path: Path) -> None:
     fit_drift(data, tiny.contract(), tmp_path / "out", rows=1000)
     reference, rows = load(tmp_path / "out" / "reference.npz"), load(data)
-    assert list(reference) == ["amount", "age", "visits", "channel", "score"]
-    assert [reference[n].dtype.kind for n in reference] == ["f", "f", "i", "U", "f"]
+    assert list(reference) == ["amount", "age", "visits", "channel", "score", "decision"]
+    assert [reference[n].dtype.kind for n in reference] == ["f", "f", "i", "U", "f", "U"]
     where = {amount: i for i, amount in enumerate(rows["amount"].tolist())}
     positions = [where[amount] for amount in reference["amount"].tolist()]
     assert len(positions) == 1000
     assert positions == sorted(set(positions))
-    for name, column in reference.items():
-        np.testing.assert_array_equal(column, rows[name][positions])
+    for name in rows:
+        np.testing.assert_array_equal(reference[name], rows[name][positions])
+    decided = decide(tiny.contract(), rows, rows["score"]).decisions[positions]
+    assert reference["decision"].tolist() == decided.tolist()
 
 
 @pytest.mark.usefixtures("scripted")
@@ -92,7 +98,8 @@ def test_equal_arguments_give_equal_bytes_and_another_seed_others(
 
 @pytest.mark.usefixtures("scripted")
 def test_keeps_half_of_a_small_table_for_the_trial(data: Path, tmp_path: Path) -> None:
-    trial = fit_drift(data, tiny.contract(), tmp_path / "out", rows=5000)
+    trial = fit_drift(data, tiny.contract(), tmp_path / "out", rows=5000).trial
+    assert trial is not None
     assert len(load(tmp_path / "out" / "reference.npz")["score"]) == 3000
     assert (trial.windows, trial.consecutive_windows) == (6, 12)
 
@@ -151,12 +158,15 @@ def test_the_real_detector_takes_held_out_rows_for_clean(
         *("--contract", str(contract_file(tmp_path)), "--window", "100", "--rows", "2000"),
     )
     assert ended.returncode == 0, ended.stderr
-    config = json.loads((out / "config.json").read_text())
-    assert (config["detector"], config["p_value"], config["window"]) == ("tabular", 0.05, 100)
-    assert config["features"] == ["amount", "age", "visits", "channel"]
-    assert config["trial"]["windows"] == 40
-    assert config["trial"]["false_positive_rate"] <= 0.1
-    assert 0 < config["usual"]["amount"]["values"] < 0.25
+    config = parse_config((out / "config.json").read_text(), "config.json")
+    assert config.windows is not None
+    tests = config.windows
+    assert (tests.detector, tests.p_value, tests.size) == ("tabular", 0.05, 100)
+    assert config.features == ("amount", "age", "visits", "channel")
+    assert config.trial["windows"] == 40
+    assert config.trial["false_positive_rate"] <= 0.1
+    assert 0 < tests.usual["amount"]["values"] < 0.25
+    assert set(tests.usual) == {"amount", "age", "visits", "channel", "score", "decision"}
 
 
 def test_the_real_detector_finds_rows_that_change_through_the_day_unusual_by_themselves(
@@ -171,11 +181,72 @@ def test_the_real_detector_finds_rows_that_change_through_the_day_unusual_by_the
         *("--contract", str(contract_file(tmp_path)), "--window", "200"),
     )
     assert ended.returncode == 0, ended.stderr
-    config = json.loads((out / "config.json").read_text())
-    assert config["trial"]["false_positive_rate"] <= 0.2
-    assert config["trial"]["consecutive_alarm_rate"] > 0.9
-    assert config["usual"]["amount"]["values"] > 0.4
-    assert config["usual"]["visits"]["values"] < 0.2
+    config = parse_config((out / "config.json").read_text(), "config.json")
+    assert config.windows is not None
+    assert config.trial["false_positive_rate"] <= 0.2
+    assert config.trial["consecutive_alarm_rate"] > 0.9
+    assert config.windows.usual["amount"]["values"] > 0.4
+    assert config.windows.usual["visits"]["values"] < 0.2
+
+
+def seasonal(path: Path) -> Path:
+    """Rows whose amount changes through the day: no row by itself is unusual."""
+    day = np.sin(np.arange(20_000) / 400)
+    amount = np.random.default_rng(1).normal(5000 + 700 * day, 700).clip(0)
+    return save(path, arrays(20_000, amount=amount))
+
+
+def watched(out: Path) -> tuple[Watch, Encoder, DriftConfig]:
+    config = parse_config((out / "config.json").read_text(), "config.json")
+    assert config.watch is not None
+    arrays = load(out / "reference.npz")
+    encoder = Encoder(tiny.contract(), config.features or (), score=True, decision=True)
+    score, decision = arrays.pop("score"), arrays.pop("decision")
+    settings = WatchSettings(tolerance=config.watch.tolerance)
+    return (
+        Watch(encoder.columns, encoder.encode(arrays, score, decision), settings),
+        encoder,
+        config,
+    )
+
+
+def test_the_watch_learns_the_training_periods_days_and_still_finds_a_shift(tmp_path: Path) -> None:
+    rows = load(seasonal(tmp_path / "rows"))
+    fit_drift(tmp_path / "rows", tiny.contract(), tmp_path / "out", detector="none")
+    watch, encoder, config = watched(tmp_path / "out")
+    assert config.windows is None
+    assert config.watch is not None
+    assert "location" in config.watch.tolerance["amount"]
+    assert config.trial["watch_evidence"] < watch.threshold
+    decided = decide(tiny.contract(), rows, rows["score"]).decisions
+    score = rows.pop("score")
+    assert not watch.observe(encoder.encode(rows, score, decided)).crossed
+    untaught = Watch(encoder.columns, encoder.encode(rows, score, decided), WatchSettings())
+    assert untaught.observe(encoder.encode(rows, score, decided)).crossed
+    watch.restart()
+    rows["amount"] += 2500
+    assert watch.observe(encoder.encode(rows, score, decided)[:2000]).crossed
+    assert watch.findings()[0].column == "amount"
+
+
+def test_the_watch_alone_needs_no_alibi_detect(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="'tabular' needs Alibi Detect"):
+        fit_drift(data, tiny.contract(), tmp_path / "out")
+    fitted = fit_drift(data, tiny.contract(), tmp_path / "out", detector="none")
+    assert fitted.trial is None
+    assert set(json.loads((tmp_path / "out" / "config.json").read_text())) == {
+        *("features", "trial", "watch"),
+    }
+
+
+@pytest.mark.usefixtures("scripted")
+def test_the_watch_can_be_off(data: Path, tmp_path: Path) -> None:
+    fit_drift(data, tiny.contract(), tmp_path / "out", watch=False)
+    assert parse_config((tmp_path / "out" / "config.json").read_text(), "config").watch is None
+    with pytest.raises(DataError, match="at least one"):
+        fit_drift(data, tiny.contract(), tmp_path / "none", watch=False, detector="none")
+    with pytest.raises(DataError, match="'best' is unknown; give one of tabular, ks"):
+        fit_drift(data, tiny.contract(), tmp_path / "none", detector="best")
 
 
 def test_the_command_names_what_is_wrong_and_exits_2(drift_python: Path, tmp_path: Path) -> None:
@@ -201,6 +272,8 @@ def test_the_component_runs_in_its_image_by_kfps_own_executor(
                 "p_value": 0.05,
                 "window": 100,
                 "seed": 0,
+                "detector": "tabular",
+                "watch": True,
             },
             "artifacts": {"data": {"artifacts": [artifact("data", data, "Dataset")]}},
         },
@@ -253,8 +326,8 @@ def test_the_components_function_gives_what_core_gives(data: Path, tmp_path: Pat
     component.python_func(
         data=Rows(), contract=tiny.contract().canonical_json(), drift=Folder(), rows=1000
     )
-    fit_drift(data, tiny.contract(), tmp_path / "by_core", rows=1000)
+    fitted = fit_drift(data, tiny.contract(), tmp_path / "by_core", rows=1000)
     for name in ("reference.npz", "config.json"):
         by_component = (tmp_path / "by_component" / name).read_bytes()
         assert by_component == (tmp_path / "by_core" / name).read_bytes()
-    assert Folder.metadata["false_positive_rate"] == 0
+    assert Folder.metadata == fitted.figures()

@@ -8,17 +8,9 @@ import torch
 
 from components.checked import read_checked
 from components.tests.table import small_contract
-from components.train.network import (
-    FIRST_CATEGORY,
-    MISSING,
-    UNSEEN,
-    Network,
-    Numbers,
-    Shape,
-    load_network,
-    scores,
-    tensors,
-)
+from components.train.inputs import FIRST_CATEGORY, MISSING, UNSEEN, matrices
+from components.train.model import load_model, scores
+from components.train.network import Network, Numbers, Shape
 from serving.bundle import canonical_columns
 from serving.errors import FileError
 
@@ -34,7 +26,7 @@ def test_codes_tell_missing_unseen_and_categories_apart() -> None:
             "card": ["debit"] * 5,
         },
     )
-    _, codes = tensors(small_contract(), columns)
+    _, codes = matrices(small_contract(), columns)
     assert codes[:, 0].tolist() == [MISSING, MISSING, UNSEEN, FIRST_CATEGORY, FIRST_CATEGORY + 2]
 
 
@@ -64,9 +56,9 @@ def test_a_column_with_hardly_any_values_is_no_trouble(column: np.ndarray) -> No
     assert torch.isfinite(numbers(numbers.standardise(torch.from_numpy(column[:, None])))).all()
 
 
-def test_a_loaded_network_scores_as_the_saved_one(checked: Path, network: Path) -> None:
+def test_a_loaded_model_scores_as_the_saved_one(checked: Path, network: Path) -> None:
     rows = read_checked(checked).part("test")
-    first, second = load_network(network), load_network(network)
+    first, second = load_model(network), load_model(network)
     found = scores(first, rows.columns)
     assert np.array_equal(found, scores(second, rows.columns))
     assert found.dtype == np.float32
@@ -82,6 +74,6 @@ def test_a_contract_without_text_or_without_numbers_has_a_network_too() -> None:
         assert Network(part, Shape()).eval()(values, codes).shape == (2,)
 
 
-def test_says_where_a_network_was_expected(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="no network here; give the folder that the train step"):
-        load_network(tmp_path)
+def test_says_where_a_model_was_expected(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="no model here; give the folder that the train step"):
+        load_model(tmp_path)

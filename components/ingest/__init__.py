@@ -1,0 +1,1 @@
+"""Turns a table of any size into typed Parquet in time order."""

@@ -1,0 +1,202 @@
+"""Network, trees and logistic regression side by side, judged on the validation slice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.checked import Rows
+from components.evaluate.measures import Ranking, average_precision, roc_auc
+from components.train.calibration import Calibration, Method, calibrate, log_loss
+from components.train.checkpoint import Checkpoint
+from components.train.fit import CPU, Epoch, Hardware, Settings, fit
+from components.train.inputs import matrices
+from components.train.logistic import fit_logistic
+from components.train.model import FAMILIES, Core, Family, Model
+from components.train.tree import Tree, TreeSettings, fit_tree, rounds_of
+from serving.bundle import Contract
+from serving.errors import UsageError
+
+Checkpoints = Callable[[str], Checkpoint | None]
+"""The checkpoint of a part of the run, by the part's name."""
+SURE, DRAWS = 0.9, 200
+"""Share of bootstrap draws that a family with more freedom must win, and their number."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to train and how."""
+
+    family: Family | None = None
+    """One family only; None trains all and keeps the best."""
+    network: Settings = field(default_factory=Settings)
+    tree: TreeSettings = field(default_factory=TreeSettings)
+    calibration: Method = "auto"
+    refit: bool = True
+    hardware: Hardware = CPU
+
+    @property
+    def families(self) -> tuple[Family, ...]:
+        return FAMILIES if self.family is None else (self.family,)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A family fitted on the training slice and judged on the validation slice."""
+
+    family: Family
+    core: Core
+    calibration: Calibration
+    average_precision: float
+    roc_auc: float
+    log_loss: float
+    margin: NDArray[np.floating[Any]]
+    """Log-odds of the validation rows."""
+    curve: tuple[Epoch, ...] = ()
+
+    def facts(self) -> dict[str, Any]:
+        names = ("family", "average_precision", "roc_auc", "log_loss")
+        return {name: getattr(self, name) for name in names}
+
+
+def parse_family(value: str) -> Family | None:
+    """`auto` is None. Raises UsageError."""
+    for family in FAMILIES:
+        if value == family:
+            return family
+    if value == "auto":
+        return None
+    raise UsageError(f"family '{value}' is unknown; choose auto, {', '.join(FAMILIES)}")
+
+
+def compare(
+    contract: Contract,
+    train: Rows,
+    validation: Rows,
+    plan: Plan,
+    *,
+    checkpoints: Checkpoints = lambda _: None,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+) -> list[Candidate]:
+    """One candidate for each family of the plan."""
+    found = []
+    for family in plan.families:
+        core: Core
+        curve: list[Epoch] = []
+        if family == "network":
+            core, curve = fit(
+                contract,
+                train,
+                validation,
+                plan.network,
+                hardware=plan.hardware,
+                checkpoint=checkpoints("compare"),
+                on_epoch=on_epoch,
+            )
+        elif family == "tree":
+            core = fit_tree(contract, train, plan.tree, plan.network.seed, validation)
+        else:
+            core = fit_logistic(contract, train)
+        judged = _judged(contract, family, core, validation, method=plan.calibration, curve=curve)
+        found.append(judged)
+    return found
+
+
+def choose(candidates: list[Candidate], validation: Rows) -> Candidate:
+    """The plainest family that none is surely better than, by average precision on the validation
+    slice: one with more freedom must win `SURE` of the paired bootstrap draws.
+
+    One slice is a small sample of what will come, and most of all where the data drift: a larger
+    model that wins it by chance loses later.
+    """
+    best = candidates[0]
+    for candidate in candidates[1:]:
+        if _wins(candidate, best, validation) >= SURE:
+            best = candidate
+    return best
+
+
+def _wins(candidate: Candidate, other: Candidate, rows: Rows) -> float:
+    """Share of Poisson bootstrap draws of the rows in which the candidate is better."""
+    rng = np.random.default_rng(0)
+    ours, theirs = (Ranking.of(rows.label, c.margin) for c in (candidate, other))
+    won = 0
+    for _ in range(DRAWS):
+        weight = rows.weight * rng.poisson(1.0, len(rows))
+        won += average_precision(ours.hits(weight)) > average_precision(theirs.hits(weight))
+    return won / DRAWS
+
+
+def refit(
+    contract: Contract,
+    chosen: Candidate,
+    rows: Rows,
+    plan: Plan,
+    *,
+    checkpoints: Checkpoints = lambda _: None,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+) -> Model:
+    """The chosen family on all rows before the test slice, trained as long as was found best.
+
+    The latest rows are the most like those to come, so the model that is served learns from them.
+    The calibration stays that of rows that its candidate had not seen.
+    """
+    core: Core
+    if chosen.family == "network":
+        best = min(chosen.curve, key=lambda e: np.inf if (v := e.validation_loss) is None else v)
+        core, _ = fit(
+            contract,
+            rows,
+            None,
+            plan.network,
+            hardware=plan.hardware,
+            checkpoint=checkpoints("refit"),
+            on_epoch=on_epoch,
+            stop_after=best.epoch + 1,
+        )
+    elif isinstance(chosen.core, Tree):
+        settings = rounds_of(chosen.core, plan.tree)
+        core = fit_tree(contract, rows, settings, plan.network.seed)
+    else:
+        core = fit_logistic(contract, rows)
+    return Model(contract, core, chosen.calibration)
+
+
+def _judged(
+    contract: Contract,
+    family: Family,
+    core: Core,
+    validation: Rows,
+    *,
+    method: Method,
+    curve: list[Epoch],
+) -> Candidate:
+    label, weight = validation.label.astype(np.float64), validation.weight
+    margin = core.margins(contract, *matrices(contract, validation.columns))
+    ranking = Ranking.of(validation.label, margin)
+    calibration = calibrate(margin, label, weight, method)
+    return Candidate(
+        family=family,
+        core=core,
+        calibration=calibration,
+        average_precision=average_precision(ranking.hits(weight)),
+        roc_auc=roc_auc(ranking.hits(weight)),
+        log_loss=log_loss(calibration.apply(margin), label, weight),
+        margin=margin,
+        curve=tuple(curve),
+    )
+
+
+def plan_facts(plan: Plan) -> dict[str, Any]:
+    """The plan as JSON; hardware in words."""
+    return {
+        "network": asdict(plan.network),
+        "tree": asdict(plan.tree),
+        "calibration": plan.calibration,
+        "refit": plan.refit,
+        **plan.hardware.facts(),
+    }
