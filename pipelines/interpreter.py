@@ -13,13 +13,17 @@ import re
 import select
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
+from pipelines.finished import ALWAYS, keep, key_of, recall
 from serving.lifeline import die_with_parent
 
 MARK = "seatrial-pipeline: "
 OWNER, INTERPRETERS = "SEATRIAL_PIPELINE_OWNER", "SEATRIAL_PIPELINE_INTERPRETERS"
-"""Environment: the pid of the pipeline's process; JSON of component -> Python."""
+FINISHED = "SEATRIAL_PIPELINE_FINISHED"
+"""Environment: the pid of the pipeline's process; JSON of component -> Python; where finished steps
+are remembered."""
 _RAISED = re.compile(r"^([A-Za-z_][\w.]*): (\S.*)$")
 """The last line of a traceback; a log line may look like it, but the traceback comes last."""
 
@@ -34,8 +38,14 @@ def main() -> int:
     arguments = sys.argv[1:]
     stage = arguments[arguments.index("--function_to_execute") + 1]
     python = json.loads(os.environ[INTERPRETERS])[stage]
+    request = json.loads(arguments[arguments.index("--executor_input") + 1])
     owner = os.pidfd_open(int(os.environ[OWNER]))
     tell(stage=stage, state="started")
+    finished = Path(os.environ[FINISHED])
+    key = "" if stage in ALWAYS else key_of(stage, Path(python), request)
+    if key and recall(finished, key, request):
+        tell(stage=stage, state="reused")
+        return 0
     child = subprocess.Popen(
         [python, *arguments],
         stdout=subprocess.PIPE,
@@ -45,6 +55,8 @@ def main() -> int:
     raised = _forward(child, owner)
     status = child.wait()
     if status == 0:
+        if key:
+            keep(finished, key, request)
         tell(stage=stage, state="finished")
         return 0
     ended = f"signal {-status}" if status < 0 else f"exit status {status}"

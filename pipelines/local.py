@@ -1,4 +1,4 @@
-"""The train pipeline on one machine: kfp.local, each component in its image's environment."""
+"""Pipelines on one machine: kfp.local, each component in its image's environment."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from pipelines.interpreter import MARK
 from serving.bundle import load_contract
 from serving.errors import SeatrialError, StageError
 
-STAGES = ("validate", "train", "export", "evaluate", "fit_drift", "bundle")
-State = Literal["started", "finished", "failed"]
+STAGES = ("ingest", "validate", "train", "export", "evaluate", "fit_drift", "bundle")
+"""The steps of the train pipeline."""
+State = Literal["started", "finished", "reused", "failed"]
+Progress = Callable[[str, State], None]
 CHECKOUT = Path(next(iter(pipelines.__path__))).resolve().parent
 
 
@@ -38,21 +40,24 @@ def run_train(
     *,
     work: Path,
     parent: str | None = None,
+    champion: Path | None = None,
     seed: int = 0,
     window: tuple[float | None, float | None] | None = None,
     test_from: float | None = None,
     validation_fraction: float = 0.15,
     test_fraction: float = 0.2,
+    family: str = "auto",
     epochs: int = 10,
     patience: int = 3,
     drift_rows: int = 5000,
     drift_window: int = 500,
     images: Mapping[str, Path] | None = None,
-    on_progress: Callable[[str, State], None] = lambda stage, state: None,
+    on_progress: Progress = lambda stage, state: None,
 ) -> Path:
-    """Runs validate, train, export, evaluate, fit_drift and bundle; returns the bundle's folder.
+    """Runs the train pipeline; returns the bundle's folder.
 
-    `window` keeps rows with from <= time < to; an open end is None. `work` gets the steps' outputs
+    `champion` is a bundle to compare rows and model with. `window` keeps rows with
+    from <= time < to; an open end is None. `work` gets the steps' outputs
     and pipeline.log; each run has its own folder of outputs there. `on_progress` is called with a
     name of STAGES. The pipeline's processes end with this call, however it ends, and with this
     process.
@@ -66,17 +71,35 @@ def run_train(
         "contract": load_contract(contract).canonical_json(),
         "out": str(out.resolve()),
         "parent": parent or "",
+        "champion": "" if champion is None else str(champion.resolve()),
         "seed": seed,
         "window_from": _text(window_from),
         "window_to": _text(window_to),
         "test_from": _text(test_from),
         "validation_fraction": validation_fraction,
         "test_fraction": test_fraction,
+        "family": family,
         "epochs": epochs,
         "patience": patience,
         "drift_rows": drift_rows,
         "drift_window": drift_window,
     }
+    return Path(run("train", arguments, work=work, images=images, on_progress=on_progress))
+
+
+def run(
+    pipeline: str,
+    arguments: Mapping[str, Any],
+    *,
+    work: Path,
+    images: Mapping[str, Path] | None = None,
+    on_progress: Progress = lambda stage, state: None,
+) -> str:
+    """Runs a pipeline by its name, such as train or batch-score, and returns its output.
+
+    Steps that an earlier run below the same `work` finished with equal inputs are not run again.
+    Raises StageError naming the step that failed.
+    """
     chosen = {**interpreters(), **(images or {})}
     for image, python in chosen.items():
         if not python.exists():
@@ -91,6 +114,7 @@ def run_train(
         request.write_text(
             json.dumps(
                 {
+                    "pipeline": pipeline,
                     "arguments": arguments,
                     "root": str((work / "steps").resolve()),
                     "interpreters": {name: str(python) for name, python in chosen.items()},
@@ -99,7 +123,7 @@ def run_train(
             "utf-8",
         )
         with log_file.open("w", encoding="utf-8") as log:
-            return _watch(request, scratch, log, log_file, on_progress)
+            return _watch(pipeline, request, scratch, log, on_progress)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -110,8 +134,8 @@ def step_output(work: Path, step: str, output: str) -> Path:
     Raises StageError when no run there got so far.
     """
     found = sorted(
-        (work / "steps").glob(f"train-*/{step.replace('_', '-')}/{output}"),
-        key=lambda path: path.stat().st_mtime,
+        (work / "steps").glob(f"*-*/{step.replace('_', '-')}/{output}"),
+        key=lambda path: path.parents[1].name[-len("2026-01-31-23-59-59-000000") :],
     )
     if not found:
         raise StageError(f"{work}: no output '{output}' of step '{step}'; run the pipeline first")
@@ -123,18 +147,19 @@ def _text(moment: float | None) -> str:
 
 
 def _watch(
+    pipeline: str,
     request: Path,
     scratch: Path,
     log: IO[str],
-    log_file: Path,
-    on_progress: Callable[[str, State], None],
-) -> Path:
+    on_progress: Progress,
+) -> str:
     environment = {
         **os.environ,
         "TMPDIR": str(scratch),
         "PYTHONUNBUFFERED": "1",
         "PYTHONSAFEPATH": "1",  # a folder named like a package of ours, where the user stands
     }
+    log_file = Path(log.name)
     failure: dict[str, Any] | None = None
     result: str | None = None
     worker = subprocess.Popen(
@@ -168,8 +193,8 @@ def _watch(
     if failure is not None:
         raise _stage_error(failure, log_file)
     if status != 0 or result is None:
-        raise StageError(f"the train pipeline ended with exit status {status}; see {log_file}")
-    return Path(result)
+        raise StageError(f"the {pipeline} pipeline ended with exit status {status}; see {log_file}")
+    return result
 
 
 def _stage_error(failure: Mapping[str, str], log_file: Path) -> StageError:

@@ -1,4 +1,4 @@
-"""Runs the train pipeline with kfp.local, in a process of its own that `pipelines.local` starts.
+"""Runs a pipeline with kfp.local, in a process of its own that `pipelines.local` starts.
 
 kfp.local is configured through globals and prints what it does; here both disturb nobody.
 """
@@ -10,12 +10,12 @@ import os
 import re
 import shlex
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from kfp import local
 
-from pipelines.interpreter import INTERPRETERS, OWNER, tell
-from pipelines.train.pipeline import train_pipeline
+from pipelines.interpreter import FINISHED, INTERPRETERS, OWNER, tell
 from serving.lifeline import die_with_parent
 
 
@@ -23,18 +23,21 @@ def main() -> int:
     die_with_parent(int(sys.argv[2]))
     request = json.loads(Path(sys.argv[1]).read_text("utf-8"))
     images: dict[str, str] = request["interpreters"]
-    executors = train_pipeline.pipeline_spec.deployment_spec["executors"]
+    package = request["pipeline"].replace("-", "_")
+    pipeline = import_module(f"pipelines.{package}.pipeline").PIPELINE
+    executors = pipeline.pipeline_spec.deployment_spec["executors"]
     chosen = {
         label.removeprefix("exec-").replace("-", "_"): images[_name(spec["container"]["image"])]
         for label, spec in executors.items()
     }
     os.environ[INTERPRETERS] = json.dumps(chosen)
     os.environ[OWNER] = str(os.getpid())
+    os.environ[FINISHED] = str(Path(request["root"]) / "finished")
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=request["root"])
     # kfp writes sys.executable in place of `python3` into each component's shell command, so what
     # stands here is a piece of shell.
     sys.executable = f"{shlex.quote(sys.executable)} -m pipelines.interpreter"
-    tell(result=train_pipeline(**request["arguments"]).output)
+    tell(result=pipeline(**request["arguments"]).output)
     return 0
 
 

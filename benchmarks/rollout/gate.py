@@ -13,7 +13,13 @@ from serving.rollout.evidence import PSIS, log_mean_power, threshold
 from serving.rollout.evidence.absolute import BETTER
 from serving.rollout.evidence.shift import BEYOND, WITHIN, odds_ratios
 from serving.rollout.gate.plan import Plan, parse_plan
-from serving.rollout.gate.rates import DOUBT, SINCE_STEP, WHOLE_RUN
+from serving.rollout.gate.rates import (
+    AGAINST_SLO,
+    AGAINST_STABLE,
+    DOUBT,
+    SINCE_STEP,
+    WHOLE_RUN,
+)
 
 PLAN = parse_plan(
     {
@@ -126,11 +132,12 @@ class Rate:
         return _log_mean((self.bad - self.at_step) / phi[:, None])
 
     def log_good(self, phi: Floats, last: Flags) -> Floats:
-        """`last`: the step is left for the promotion, which asks for the mean of both proofs."""
+        """`last`: the step is left for the promotion, which asks for a mean of both proofs."""
         weights = np.log([weight for _, weight in BETTER])
         absolute = np.logaddexp.reduce(self.absolute / phi[:, None] + weights, axis=1)
-        mean = np.logaddexp(self.good / phi, absolute) - np.log(2)
-        return np.where(last, mean, np.maximum(self.good / phi, absolute))
+        relative = self.good / phi
+        mean = np.logaddexp(relative + np.log(AGAINST_STABLE), absolute + np.log(AGAINST_SLO))
+        return np.where(last, mean, np.maximum(relative, absolute))
 
     def keep(self, going: Flags) -> None:
         self.bad, self.at_step = self.bad[going], self.at_step[going]

@@ -34,9 +34,9 @@ WAITING = (
     "a look as well. phi is estimated while running, or declared as 1 in the plan.",
     "",
     "Where a bar is missed: the estimate of phi needs a few intervals to tell independent errors",
-    "from bursts, and at 200 requests/s one look a minute is 1,200 canary requests, half of a",
-    "fixed sample or more. Where few errors or none occur, the price is that of not being told:",
-    "of two proofs (stable or SLO) and of alternatives with and without errors.",
+    "from bursts, and at 200 requests/s one look a minute is 1,200 canary requests: a third look,",
+    "where the fixed sample ends with the second. An estimate that errs on the other side would",
+    "end there too, and take bursts for independent errors more often.",
 )
 
 

@@ -1,5 +1,5 @@
 """python -m pipelines.train: compiles the pipeline into train.yaml."""
 
-from pipelines.train.pipeline import COMPILED, compile_to
+from pipelines.compile import ROOT, compile_to
 
-compile_to(COMPILED)
+compile_to(ROOT / "train", "train")

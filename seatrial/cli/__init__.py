@@ -13,6 +13,7 @@ from serving.errors import SeatrialError
 COMMANDS = {
     "simulate": ("seatrial.cli.model", "write a table of simulated card transactions"),
     "train": ("seatrial.cli.model", "train a bundle from a table and its contract"),
+    "pipeline": ("seatrial.cli.pipeline", "run a pipeline here or on KFP; preflight for a cluster"),
     "bundle": ("seatrial.cli.model", "verify a bundle and show what it is"),
     "init": ("seatrial.cli.play", "write a deploy folder for a bundle"),
     "up": ("seatrial.cli.play", "play an InferenceService on this machine"),

@@ -17,16 +17,16 @@ from rich.live import Live
 
 from seatrial.cli.gate_view import line, live
 from serving.errors import GateError, UsageError
-from serving.rollout import deadman as dead_man
 from serving.rollout.gate import Phase, read_plan
 from serving.rollout.gate.plan import PLAN_FILE
-from serving.rollout.lead import lead
-from serving.rollout.lease import held, holder
-from serving.rollout.parts import GateSettings, build
-from serving.rollout.runner import Step, obey
-from serving.rollout.store import FOLDER as RUNS
-from serving.rollout.store import Asked, Run, Runs
-from serving.rollout.view import view
+from serving.rollout.run import deadman as dead_man
+from serving.rollout.run.lead import lead
+from serving.rollout.run.lease import held, holder
+from serving.rollout.run.parts import GateSettings, build
+from serving.rollout.run.runner import Step, obey
+from serving.rollout.run.store import FOLDER as RUNS
+from serving.rollout.run.store import Asked, Run, Runs
+from serving.rollout.run.view import view
 
 FOLDER = click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
 RUN = click.option("--run", help="Id of a run; else the latest.")

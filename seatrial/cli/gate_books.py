@@ -15,14 +15,14 @@ from rich.table import Table
 from seatrial.cli.gate import RUNS_DIR, runs_of
 from serving.errors import GateError, UsageError
 from serving.rollout.gate import Plan, read_plan
-from serving.rollout.gate.audit import Entry, read
+from serving.rollout.gate.audit import Entry, stream
 from serving.rollout.gate.chain import verify_chain
 from serving.rollout.gate.explain import explain
 from serving.rollout.gate.plan import PLAN_FILE
 from serving.rollout.gate.replay import replay as decide_again
 from serving.rollout.gate.simulate import ArmModel, Scenario, compare
 from serving.rollout.overlay import ROLLOUT_FILE, read_rollout
-from serving.rollout.parts import GateSettings, build
+from serving.rollout.run.parts import GateSettings, build
 from serving.rollout.sources import Arms, MetricsSource
 
 FOLDER = click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
@@ -80,13 +80,13 @@ def replay(
     Exit code 1 when a decision differs from the one in the log; with --plan they may.
     """
     found = runs_of(folder, runs_dir).get(run)
-    again = decide_again(read(found.audit_file), None if other is None else read_plan(other))
+    again = decide_again(stream(found.audit_file), None if other is None else read_plan(other))
     last = again.state
     rows = [
         {
-            "line": step.entry.number,
+            "line": step.number,
             "equal": step.equal,
-            "was": step.entry.body["decision"],
+            "was": dict(step.was),
             "is": dict(step.decision),
         }
         for step in again.steps
@@ -95,16 +95,16 @@ def replay(
         click.echo(json.dumps({"run": found.id, "requests": again.requests, "looks": rows}))
     else:
         for step in again.steps:
-            was, now = step.entry.body["decision"], step.decision
+            was, now = step.was, step.decision
             if not step.equal or now["action"]["kind"] != "hold":
                 mark = "" if step.equal else f"  (was: {was['phase']}, {was['reason']})"
-                click.echo(f"line {step.entry.number}: {now['phase']}: {now['reason']}{mark}")
+                click.echo(f"line {step.number}: {now['phase']}: {now['reason']}{mark}")
         click.echo(
             f"run {found.id}: {len(again.steps)} looks over {again.requests:,} requests decided"
             f" again, {len(again.different)} differ; ends {last.phase.value if last else 'unbegun'}"
         )
     if again.different and other is None:
-        raise GateError(f"run {found.id}: line {again.different[0].entry.number} decides otherwise")
+        raise GateError(f"run {found.id}: line {again.different[0].number} decides otherwise")
 
 
 @click.command()

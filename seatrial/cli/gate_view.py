@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from serving.rollout.view import RunView
+from serving.rollout.run.view import RunView
 
 BAR = 24
 

@@ -49,6 +49,7 @@ def simulate(out: Path, seed: int, customers: int, days: int, inject: tuple[str,
 @click.option("--out", type=FILE, default=Path("bundles"), show_default=True)
 @click.option("--work", type=FILE, default=Path("work"), show_default=True, help="Steps' outputs.")
 @click.option("--parent", help="Digest of the bundle this one succeeds.")
+@click.option("--champion", type=FILE, help="Bundle in production to compare with.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--window-from", type=float, help="Leave out rows before this time.")
 @click.option("--window-to", type=float, help="Leave out rows from this time on.")
@@ -61,6 +62,7 @@ def train(
     out: Path,
     work: Path,
     parent: str | None,
+    champion: Path | None,
     seed: int,
     window_from: float | None,
     window_to: float | None,
@@ -76,6 +78,7 @@ def train(
             out,
             work=work,
             parent=parent,
+            champion=champion,
             seed=seed,
             window=(window_from, window_to),
             test_from=test_from,

@@ -20,9 +20,9 @@ from serving.rollout import (
     without_canary,
     write_rollout,
 )
-from serving.rollout.lease import held, holder
-from serving.rollout.store import FOLDER as RUNS
-from serving.rollout.store import Runs
+from serving.rollout.run.lease import held, holder
+from serving.rollout.run.store import FOLDER as RUNS
+from serving.rollout.run.store import Runs
 
 FOLDER = click.argument("folder", type=click.Path(path_type=Path))
 NAME = click.argument("name")

@@ -42,7 +42,7 @@ def demo(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """The whole story: data, pipeline, serve, canary, two bad canaries, report.
+    """The whole story: data, pipeline, serve, drift and retraining, canary, two bad ones, report.
 
     Exit code 0 only if every stage ended as it must.
     """

@@ -49,6 +49,14 @@ def sidecars_know(status: Status, within: float = 30.0) -> None:
             time.sleep(0.2)
 
 
+def sidecar_status(status: Status, arm: str) -> dict[str, Any]:
+    """What the /status of an arm's sidecar says."""
+    for found, asked in _sidecars(status):
+        if found.name == arm and (told := asked()):
+            return dict(told)
+    raise StageError(f"{SIDECAR} of '{arm}' does not answer")
+
+
 def sidecars_saw_rows(status: Status) -> None:
     for arm, asked in _sidecars(status):
         window = asked().get("window") or {}

@@ -16,10 +16,10 @@ from serving.rollout.gate import (
     parse_plan,
     share_of,
 )
-from serving.rollout.lead import lead
-from serving.rollout.parts import GateSettings, build
-from serving.rollout.runner import Step
-from serving.rollout.store import Run
+from serving.rollout.run.lead import lead
+from serving.rollout.run.parts import GateSettings, build
+from serving.rollout.run.runner import Step
+from serving.rollout.run.store import Run
 
 TOLERANCE = 3.0
 """Odds ratio a decile of scores may move by. Honest retrains of the simulator's model on a later

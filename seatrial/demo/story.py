@@ -11,18 +11,21 @@ from typing import Any
 
 from pipelines.local import run_train
 from seatrial import simulator
-from seatrial.demo import checks
+from seatrial.demo import checks, work
 from seatrial.demo.child import run_in_child
 from seatrial.demo.facts import Facts
 from seatrial.demo.fault_choice import choose_trigger
 from seatrial.demo.faulty_bundle import write_failing_bundle, write_shifted_bundle
 from seatrial.demo.guard import Guard, demo_plan, write_plan
 from seatrial.demo.repository import commit_all, create_repository, head
+from seatrial.demo.retraining import Event, Retraining, train_command
 from seatrial.demo.settings import DemoSettings
+from seatrial.demo.shift import SHIFTED, injection, write_traffic
 from seatrial.demo.traffic import Traffic
-from seatrial.demo.windows import Cut, Window, cut
+from seatrial.demo.windows import PLAIN, Cut, Window
+from seatrial.demo.windows import SHIFTED as SHIFTED_SHARES
 from seatrial.deployment import arm, create_deployment
-from seatrial.replay import Requests, measure, read_rows, traffic_facts
+from seatrial.replay import Requests, read_rows, traffic_facts
 from serving.bundle import Bundle, load_contract, open_bundle
 from serving.errors import StageError
 from serving.local import LocalPlayer, Status
@@ -30,6 +33,8 @@ from serving.rollout import read_rollout, with_canary, write_rollout
 from serving.rollout.gate import Phase, Plan
 
 BASELINE_SECONDS = 4.0
+OPENED_WITHIN, RETRAINED_WITHIN, RESOLVED_WITHIN = 60.0, 240.0, 20.0
+"""Seconds; a sidecar needs a few hundred rows for this shift, a run half a minute on two cores."""
 SHIFT = 1.5
 """Added to the logit of every score of the bundle that answers fast and wrongly."""
 Progress = Callable[[str], None]
@@ -49,15 +54,18 @@ class Story:
         self.player = player
         self.progress: Progress = lambda line: None
         self.traffic: Traffic | None = None
+        self.retraining: Retraining | None = None
         self._played = False
         self._cut: Cut
         self._contract: Path
         self._bundles: dict[str, Bundle] = {}
 
     def close(self) -> None:
-        """Ends the replay and the player."""
+        """Ends the replay, the receiver and the player."""
         if self.traffic is not None:
             self.traffic.kill()
+        if self.retraining is not None:
+            self.retraining.kill()
         if self._played:
             self.player.down()
 
@@ -75,16 +83,23 @@ class Story:
                 seed=self.settings.seed,
                 customers=self.settings.customers,
                 days=self.settings.days,
+                injections=(injection(self.settings.days),),
             )
             self.progress(f"simulating {wanted.customers:,} customers for {wanted.days} days")
             table, self._contract = self._in_child(
-                _simulate, {"folder": folder, "settings": wanted}
+                work.simulate, {"folder": folder, "settings": wanted}
             )
         else:
             table, self._contract = self.settings.data, self.settings.contract or Path()
         self.progress("cutting the training windows and the held-out rows")
         self._cut = self._in_child(
-            _cut, {"table": table, "contract_file": self._contract, "folder": folder}
+            work.cut_table,
+            {
+                "table": table,
+                "contract_file": self._contract,
+                "folder": folder,
+                "shares": PLAIN if self.settings.data else SHIFTED_SHARES,
+            },
         )
         summary = self.facts.data["data"] = self._cut.summary
         return f"{summary['rows']:,} rows, {summary['positives']:,} positive, from {table}"
@@ -106,14 +121,14 @@ class Story:
         self.progress("asking both wires for the golden rows")
         checks.golden_rows(status, bundle)
         checks.sidecars_know(status)
-        rows = read_rows(self._cut.held_out, contract)
+        rows = read_rows(self._cut.calm, contract)
         self._example.write_bytes(Requests(rows, contract, status.service).http_body(0))
         self.progress("measuring latency through the gateway")
         gateway = self.facts.data["gateway"] = self._in_child(
-            _measure,
+            work.measure_gateway,
             {
                 "gateway": status.gateway,
-                "table": self._cut.held_out,
+                "table": self._cut.calm,
                 "contract": self._contract,
                 "model": status.service,
                 "connections": self.settings.connections,
@@ -128,9 +143,36 @@ class Story:
             " connections"
         )
 
+    def drift(self) -> str:
+        """The simulator has shifted: an event, the receiver, a run whose bundle enters next."""
+        loop, old = self._start_retraining(), self._bundles["v1"]
+        table = self.folder / "data" / "traffic.parquet"
+        write_traffic(self._cut.calm, self._cut.held_out, table, self.settings.rate)
+        self._start_traffic(table)
+        opened = loop.await_event("opened", old.digest, OPENED_WITHIN, self._watch("v1"))
+        names = [feature["name"] for feature in opened["data"]["features"]]
+        if not names or names[0] not in SHIFTED:
+            raise StageError(f"the amounts shifted, and event {opened['id']} names {names} first")
+        status = checks.sidecar_status(self.player.status(), "v1")
+        bundle = open_bundle(
+            loop.await_run(opened, RETRAINED_WITHIN, self._watch("retraining")),
+            contract=load_contract(self._contract),
+        )
+        checks.nothing_restarted(self.player.status())
+        if bundle.read_json("lineage.json")["parent"] != old.digest:
+            raise StageError(f"{bundle.path} was not made from the bundle of event {opened['id']}")
+        self._describe("v2", bundle)
+        self.facts.data["drift"] = {"opened": opened, "resolved": None, "status": status}
+        return (
+            f"{names[0]} named first after {opened['data']['episode']['rows']:,} rows, receiver"
+            f" retrained on the new window: bundle {bundle.path.name}"
+        )
+
     def canary(self) -> str:
-        bundle = self._train("v2", self._cut.later, parent=self._bundles["v1"].digest)
-        self._start_traffic()
+        if "v2" not in self._bundles:
+            self._train("v2", self._cut.later, parent=self._bundles["v1"].digest)
+            self._start_traffic(self._cut.held_out)
+        bundle = self._bundles["v2"]
         self._hold(BASELINE_SECONDS, "v1 alone")
         before = self._enter("v2", bundle)
         guard = self._guard("v2")
@@ -145,6 +187,7 @@ class Story:
         checks.nothing_restarted(status)
         checks.sidecars_saw_rows(status)
         self._count()
+        self._resolve()
         return f"{bundle.path.name} promoted by the gate, processes unchanged, {_quality(bundle)}"
 
     def failing_canary(self) -> str:
@@ -162,6 +205,10 @@ class Story:
         self._traffic().stop()
         self._count()
         self._gather_events()
+        if self.retraining is not None:
+            self.retraining.deliver()
+            self.facts.data["drift"]["receiver"] = self.retraining.status()
+            self.retraining.stop()
         checks.nothing_restarted(self.player.status())
         return f"v4 answers fast and wrongly; {reason}"
 
@@ -216,10 +263,42 @@ class Story:
         status = self.player.status()
         self._note(title, head(self.deploy), status, at=self._traffic().seconds())
 
-    def _start_traffic(self) -> None:
+    def _start_retraining(self) -> Retraining:
+        command = train_command(
+            self._cut.table,
+            self._contract,
+            self.folder / "bundles",
+            work=self.folder / "work" / "v2",
+            seed=self.settings.seed,
+            window=self._cut.later,
+        )
+        self.retraining = Retraining(
+            self.folder / "retrain",
+            self.player.events_file,
+            self.facts.data["started"],
+            command,
+            self.folder / "logs" / "retrain.log",
+        )
+        self.progress("starting the retrain receiver")
+        self.retraining.start()
+        return self.retraining
+
+    def _watch(self, what: str) -> Callable[[], None]:
+        """What happens between two looks at the loop."""
+        return lambda: self._hold(0.5, what)
+
+    def _resolve(self) -> None:
+        """The old bundle is gone: its sidecar has said that the episode is over."""
+        if self.retraining is not None:
+            found: Event = self.retraining.await_event(
+                "resolved", self._bundles["v1"].digest, RESOLVED_WITHIN, self._watch("v2")
+            )
+            self.facts.data["drift"]["resolved"] = found
+
+    def _start_traffic(self, table: Path) -> None:
         status = self.player.status()
         self.traffic = Traffic(
-            table=self._cut.held_out,
+            table=table,
             contract=self._contract,
             model=status.service,
             gateway=status.gateway,
@@ -314,23 +393,6 @@ class Story:
     def _in_child(self, work: Callable[..., Any], arguments: dict[str, Any]) -> Any:
         log = self.folder / "logs" / "demo.log"
         return run_in_child(work, arguments, log=log, progress=self.progress)
-
-
-def _simulate(
-    folder: Path, settings: simulator.SimulatorSettings, progress: Progress
-) -> tuple[Path, Path]:
-    del progress
-    return simulator.write(folder, settings)
-
-
-def _cut(progress: Progress, **arguments: Any) -> Cut:
-    del progress
-    return cut(**arguments)
-
-
-def _measure(progress: Progress, **arguments: Any) -> dict[str, Any]:
-    del progress
-    return measure(**arguments, seconds=6)
 
 
 def _quality(bundle: Bundle) -> str:

@@ -15,11 +15,23 @@ from components.validate.table import read_table
 from serving.bundle import Contract, load_contract
 from serving.errors import DataError
 
-FIRST = (0.0, 0.6)
-LATER = (0.15, 0.75)
-HELD_OUT = (0.75, 1.0)
-"""Shares of the rows in time order; the later window never sees a held-out row."""
 Window = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Shares of the rows in time order; the later window never sees a held-out row."""
+
+    first: Window
+    later: Window
+    held_out: Window
+    calm: Window
+    """Rows like the first window's, which it never sees."""
+
+
+PLAIN = Shares(first=(0.0, 0.6), later=(0.15, 0.75), held_out=(0.75, 1.0), calm=(0.75, 1.0))
+SHIFTED = Shares(first=(0.0, 0.36), calm=(0.36, 0.395), later=(0.25, 0.83), held_out=(0.83, 1.0))
+"""For the simulator's table, which shifts at 0.4 of its time (demo.shift)."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +43,13 @@ class Cut:
     later: Window
     held_out: Path
     """Parquet of the rows no training sees, in time order."""
+    calm: Path
+    """The same of rows that are like the first window's."""
     summary: dict[str, Any]
 
 
-def cut(table: Path, contract_file: Path, folder: Path) -> Cut:
-    """Writes `folder/held_out.parquet`.
+def cut(table: Path, contract_file: Path, folder: Path, shares: Shares = PLAIN) -> Cut:
+    """Writes `folder/held_out.parquet` and `folder/calm.parquet`.
 
     Raises FileError or DataError when the table is none, or lacks a class in one of the windows.
     """
@@ -45,21 +59,29 @@ def cut(table: Path, contract_file: Path, folder: Path) -> Cut:
     time = arrays[contract.time].astype(float) if contract.time else np.arange(float(len(positive)))
     order = np.argsort(time, kind="stable")
     windows = {
-        name: _window(time[order], *shares)
-        for name, shares in (("first", FIRST), ("later", LATER), ("held-out", HELD_OUT))
+        name: _window(time[order], *part)
+        for name, part in (
+            ("first", shares.first),
+            ("later", shares.later),
+            ("held-out", shares.held_out),
+            ("calm", shares.calm),
+        )
     }
     for name, (start, end) in windows.items():
         inside = positive[(time >= start) & (time < end)]
-        if not 2 <= inside.sum() <= len(inside) - 2:
+        # Nothing is learned or measured on the calm rows.
+        if name != "calm" and not 2 <= inside.sum() <= len(inside) - 2:
             raise DataError(
                 f"{table}: the {name} window [{start:g}, {end:g}) has {int(inside.sum())} positive"
                 f" labels in {len(inside)} rows; the demo needs both classes in each window"
             )
-    held_out = folder / "held_out.parquet"
-    kept = order[time[order] >= windows["held-out"][0]]
-    _write(held_out, {name: column[kept] for name, column in arrays.items()})
+    files = {"held-out": folder / "held_out.parquet", "calm": folder / "calm.parquet"}
+    for name, file in files.items():
+        start, end = windows[name]
+        kept = order[(time[order] >= start) & (time[order] < end)]
+        _write(file, {column: values[kept] for column, values in arrays.items()})
     summary = _summary(table, contract, time[order], positive, len(arrays))
-    return Cut(table, windows["first"], windows["later"], held_out, summary)
+    return Cut(table, windows["first"], windows["later"], files["held-out"], files["calm"], summary)
 
 
 def _window(time: NDArray[np.float64], start: float, end: float) -> Window:

@@ -16,8 +16,19 @@ def gpu_nodes(reader: Reader) -> list[Object]:
     return [n for n in reader.items(NODES) if _gpus(n)]
 
 
-def check_gpus(reader: Reader, pods: Sequence[tuple[str, Object]]) -> Iterator[Finding]:
-    """Whether some node would take each pod that asks for a GPU. pods: (name, pod spec)."""
+def check_gpus(
+    reader: Reader,
+    pods: Sequence[tuple[str, Object]],
+    *,
+    copies: int = 2,
+    settings: str = "manifests/components/gpu",
+    without: str = "use the overlay cpu",
+) -> Iterator[Finding]:
+    """Whether some node would take each pod that asks for a GPU.
+
+    pods: (name, pod spec). copies: of each that run at once, stable and a canary. settings: where
+    what a pod asks for is written. without: how to do without GPUs.
+    """
     wanting = [(name, pod) for name, pod in pods if _asked(pod)]
     if not wanting:
         return
@@ -32,14 +43,14 @@ def check_gpus(reader: Reader, pods: Sequence[tuple[str, Object]]) -> Iterator[F
         yield broken(
             "GPU nodes",
             f"none of {len(nodes)} nodes has {GPU} to give",
-            "install the NVIDIA device plugin on a GPU node pool, or use the overlay cpu",
+            f"install the NVIDIA device plugin on a GPU node pool, or {without}",
         )
         return
     for name, pod in wanting:
-        yield _placed(name, pod, having)
+        yield _placed(name, pod, having, copies, settings)
 
 
-def _placed(name: str, pod: Object, nodes: Sequence[Object]) -> Finding:
+def _placed(name: str, pod: Object, nodes: Sequence[Object], copies: int, settings: str) -> Finding:
     selector: Mapping[str, str] = pod.get("nodeSelector") or {}
     selected = [n for n in nodes if selector.items() <= _labels(n).items()]
     if not selected:
@@ -57,20 +68,20 @@ def _placed(name: str, pod: Object, nodes: Sequence[Object]) -> Finding:
             "GPU nodes",
             f"{name}: every GPU node is tainted, as {selected[0]['metadata']['name']} by"
             f" {taint['key']}={taint.get('value', '')}:{taint['effect']}",
-            "add that toleration to manifests/components/gpu",
+            f"add that toleration to {settings}",
         )
     room = max(_gpus(n) for n in free)
     if room < _asked(pod):
         return broken(
             "GPU nodes",
             f"{name} asks for {_asked(pod)} GPUs, the largest node has {room}",
-            "lower the limit in manifests/components/gpu",
+            f"lower the limit in {settings}",
         )
     total = sum(_gpus(n) for n in free)
-    if total < 2 * _asked(pod):
+    if total < copies * _asked(pod):
         return limited(
             "GPU nodes",
-            f"{name}: {total} GPU in all, and a canary needs {2 * _asked(pod)} beside stable",
+            f"{name}: {total} GPU in all, and a canary needs {copies * _asked(pod)} beside stable",
             "add a GPU node before a rollout",
         )
     return fine("GPU nodes", f"{name}: {len(free)} nodes with {total} GPUs would take it")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 
 from kubernetes.utils.quantity import parse_quantity
@@ -43,8 +43,16 @@ def check_kinds(reader: Reader, overlay: Overlay) -> Iterator[Finding]:
 
 def check_quota(reader: Reader, overlay: Overlay) -> Iterator[Finding]:
     """Each ResourceQuota of the namespace against what the overlay's pods ask for."""
-    asked = requests(overlay)
-    for quota in reader.items(f"/api/v1/namespaces/{overlay.namespace}/resourcequotas"):
+    yield from check_room(
+        reader, overlay.namespace, requests(overlay), "the overlay", " if none of it runs yet"
+    )
+
+
+def check_room(
+    reader: Reader, namespace: str, asked: Mapping[str, Decimal], whose: str, when: str = ""
+) -> Iterator[Finding]:
+    """Each ResourceQuota of a namespace against what somebody asks for beside what is used."""
+    for quota in reader.items(f"/api/v1/namespaces/{namespace}/resourcequotas"):
         name, status = quota["metadata"]["name"], quota.get("status") or {}
         for resource, hard in (status.get("hard") or {}).items():
             used = parse_quantity((status.get("used") or {}).get(resource, "0"))
@@ -52,9 +60,9 @@ def check_quota(reader: Reader, overlay: Overlay) -> Iterator[Finding]:
             if wants and used + wants > parse_quantity(hard):
                 yield broken(
                     "quota",
-                    f"ResourceQuota {name}: {resource} allows {hard}, {used:f} is used, the overlay"
-                    f" asks for {wants:f} if none of it runs yet",
-                    f"kubectl -n {overlay.namespace} edit resourcequota {name}",
+                    f"ResourceQuota {name}: {resource} allows {hard}, {used:f} is used, {whose}"
+                    f" asks for {wants:f}{when}",
+                    f"kubectl -n {namespace} edit resourcequota {name}",
                 )
 
 
@@ -90,11 +98,16 @@ def check_volumes(reader: Reader, overlay: Overlay) -> Iterator[Finding]:
 
 
 def requests(overlay: Overlay) -> dict[str, Decimal]:
-    """What the pods ask for in sum, under a ResourceQuota's names."""
+    """What the overlay's pods ask for in sum."""
+    return resources_of((pods.count, pods.spec) for pods in overlay.pods())
+
+
+def resources_of(pods: Iterable[tuple[int, Object]]) -> dict[str, Decimal]:
+    """What pods ask for in sum, under a ResourceQuota's names. pods: (count, pod spec)."""
     total: dict[str, Decimal] = {"pods": Decimal(0)}
-    for pods in overlay.pods():
-        total["pods"] += pods.count
-        for container in pods.spec.get("containers") or ():
+    for count, spec in pods:
+        total["pods"] += count
+        for container in spec.get("containers") or ():
             resources: Object = container.get("resources") or {}
             for side in ("requests", "limits"):
                 for resource, amount in (resources.get(side) or {}).items():
@@ -104,7 +117,5 @@ def requests(overlay: Overlay) -> dict[str, Decimal]:
                     if side == "limits" and "/" in resource:
                         names.append(f"requests.{resource}")  # an extended resource's request
                     for name in names:
-                        total[name] = total.get(name, Decimal(0)) + pods.count * parse_quantity(
-                            amount
-                        )
+                        total[name] = total.get(name, Decimal(0)) + count * parse_quantity(amount)
     return total

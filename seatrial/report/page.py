@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from seatrial.report import text
+from seatrial.report.drift.page import render_sections
 from seatrial.report.evidence import evidence_figure
 from seatrial.report.figures import arm_order, colour, curve_figures, rollout_figure
 from seatrial.report.verdict import verdict
@@ -50,6 +51,7 @@ def render(facts: Facts) -> str:
     for name in ("count", "milliseconds", "seconds", "percent", "short", "metric"):
         environment.filters[name] = getattr(text, name)
     environment.filters["moment"] = _moment
+    environment.filters["clock"] = _clock
     bundles: Sequence[Facts] = facts.get("bundles") or ()
     rollout, arms = rollout_figure(facts), arm_order(facts)
     return environment.get_template("report.html.j2").render(
@@ -71,6 +73,7 @@ def render(facts: Facts) -> str:
         colour=lambda arm: colour(arm, arms),
         rollout=rollout,
         evidence=evidence_figure(facts),
+        drift=_drift(facts),
         guarded=facts.get("gate") or (),
         curves=curve_figures(facts),
     )
@@ -86,11 +89,30 @@ def _stages(stages: Sequence[Facts]) -> list[dict[str, Any]]:
     return [{**s, "width": round(100 * s["seconds"] / slowest, 1)} for s in stages]
 
 
+def _drift(facts: Facts) -> dict[str, Any] | None:
+    """The loop: what moved, the event, the run it started, and its end; None where none closed."""
+    found = facts.get("drift")
+    if not found:
+        return None
+    told = (found.get("receiver") or {}).get("events", ())
+    return {
+        "opened": found["opened"],
+        "resolved": found.get("resolved"),
+        "receiver": told,
+        "sections": render_sections(found["status"]),
+    }
+
+
 def _event(event: Facts) -> dict[str, Any]:
     data = event.get("data")
     shown = json.dumps(data, indent=2, sort_keys=True) if data is not None else ""
     keys = ("time", "type", "source", "id")
     return {**{key: event.get(key, text.NOTHING) for key in keys}, "data": shown}
+
+
+def _clock(seconds: float) -> str:
+    """Unix seconds as a moment."""
+    return _moment(datetime.fromtimestamp(seconds, UTC).isoformat())
 
 
 def _moment(value: Any) -> str:

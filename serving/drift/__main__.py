@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
 import socket
 import sys
-import threading
+from pathlib import Path
 
 import uvicorn
 
-from serving.drift.alibi import AlibiTabular, import_alibi
 from serving.drift.engine import Engine
-from serving.drift.introduction import Introduction
+from serving.drift.files import claim
+from serving.drift.foreign import introduce_foreign
 from serving.drift.metrics import Metrics
+from serving.drift.outbox import Outbox
 from serving.drift.receiver import build_app
 from serving.drift.settings import Settings, read_settings
 from serving.drift.sink import HttpSink, MemorySink
@@ -30,17 +32,32 @@ def main() -> int:
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
     try:
         settings = read_settings(sys.argv[1:], os.environ)
+        known = introduce_foreign(settings) if settings.bundle else None
         listener = _listen(settings.host, settings.port)
+        folder = Path(settings.state_dir) if settings.state_dir else None
+        if folder is not None:
+            claim(folder)
+        outbox = Outbox(folder, settings.outbox_events)
+        metrics = Metrics(settings.metric_features)
+        sink = (
+            HttpSink(settings.sink, outbox, rate=settings.sink_rate)
+            if settings.sink
+            else MemorySink()
+        )
+        engine = Engine(settings, sink, metrics, first_sequence=outbox.last)
+        metrics.show(engine.status)
+        if known is not None:
+            engine.introduce(known)
     except SeatrialError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
-    return _serve(settings, listener)
+    return _serve(settings, listener, engine, sink, metrics)
 
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family)
+        return socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise SeatrialError(
@@ -48,18 +65,24 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def _serve(settings: Settings, listener: socket.socket) -> int:
-    metrics = Metrics()
-    sink = HttpSink(settings.sink) if settings.sink else MemorySink()
-    engine = Engine(_build, sink, metrics, settings.ring_rows)
+def _serve(
+    settings: Settings,
+    listener: socket.socket,
+    engine: Engine,
+    sink: HttpSink | MemorySink,
+    metrics: Metrics,
+) -> int:
+    # Parsed JSON makes lists by the thousand and no cycles: looking for those was half the cost.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
     engine.start()
-    # Seconds of work, and no request needs to wait for it.
-    threading.Thread(target=_warm_up, name="drift-import", daemon=True).start()
     server = uvicorn.Server(
         uvicorn.Config(
-            build_app(engine, metrics, settings.window_rows),
+            build_app(engine, metrics),
             access_log=False,
             log_level="warning",
+            lifespan="off",
             timeout_graceful_shutdown=2,
         )
     )
@@ -71,20 +94,10 @@ def _serve(settings: Settings, listener: socket.socket) -> int:
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 1
     finally:
+        engine.close()
         sink.close()
         logging.shutdown()
     return code
-
-
-def _warm_up() -> None:
-    try:
-        import_alibi()
-    except Exception as error:
-        logger.error("Alibi Detect cannot be imported: %s", error)
-
-
-def _build(known: Introduction) -> AlibiTabular:
-    return AlibiTabular(known.encoder.columns, known.reference, known.config.window)
 
 
 if __name__ == "__main__":

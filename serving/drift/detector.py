@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from serving.drift.encoding import Matrix
+from serving.drift.encoding import Column, Matrix, Role
 
-Aspect = Literal["values", "missing", "rare"]
+Aspect = Literal[
+    "values",  # a window's values as a whole; the watch tells these four apart instead:
+    "location",
+    "scale",
+    "shape",
+    "category",  # the share of a category that the reference has
+    "missing",
+    "rare",  # categories that the reference has rarely
+    "unseen",  # categories that it never has
+    "range",  # numbers beyond all of the reference's
+]
 
 
 @dataclass(frozen=True)
@@ -19,7 +30,7 @@ class TestResult:
     """
 
     column: str
-    role: Literal["feature", "score"]
+    role: Role
     aspect: Aspect
     method: str
     p_value: float
@@ -37,6 +48,19 @@ class DriftDetector(Protocol):
 
     def test(self, window: Matrix) -> tuple[TestResult, ...]:
         """All tests of a window [n, columns], as many for every window; never a NaN."""
+
+
+def build_detector(
+    name: str, columns: Sequence[Column], reference: Matrix, window_rows: int
+) -> DriftDetector:
+    """The window detector of that name: tabular, ks, chi2 or mmd; they need Alibi Detect.
+
+    Raises ImportError where it is not installed, DataError for a reference it cannot use.
+    """
+    # Seconds and hundreds of MB, so only where such a detector is configured.
+    from serving.drift.alibi import build  # noqa: PLC0415
+
+    return build(name, columns, reference, window_rows)
 
 
 class ScriptedDetector:

@@ -6,37 +6,22 @@ import base64
 import hashlib
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from serving.bundle import Contract
-from serving.drift.detector import Aspect
-from serving.drift.encoding import SCORE, Encoder, Matrix
+from serving.drift.config import DriftConfig, parse_config
+from serving.drift.encoding import DECISION, SCORE, Encoder, Matrix
 from serving.errors import DataError
 
 # These become parts of event sources and headers: nothing that would need escaping there.
 Token = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)]
-
-
-class DriftConfig(BaseModel):
-    """drift/config.json of a bundle."""
-
-    model_config = ConfigDict(frozen=True)
-
-    detector: Literal["tabular"]
-    p_value: float = Field(gt=0, lt=1)
-    """Probability of a false opened event over all windows tested against one reference."""
-    window: int = Field(ge=20)
-    features: tuple[str, ...] | None = None
-    """What is compared, besides the score; none given: every feature of the contract."""
-    usual: dict[str, dict[Aspect, float]] = Field(default_factory=dict)
-    """By column and aspect: the largest effect in the training period's own windows."""
 
 
 class _Body(BaseModel):
@@ -44,8 +29,9 @@ class _Body(BaseModel):
     arm: Token
     model: Token
     contract: Contract
-    config: DriftConfig
+    config: dict[str, Any]
     reference: str
+    metrics: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -55,20 +41,34 @@ class Introduction:
     digest: str
     arm: str
     model: str
+    contract: Contract
     config: DriftConfig
     encoder: Encoder
     reference: Matrix
     """[rows, len(encoder.columns)]"""
     reference_digest: str
     """sha256 of the bundle's drift/reference.npz"""
+    metrics: Mapping[str, Any] | None = None
+    """The bundle's metrics.json: what labels are judged by."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a state must have been made for to be taken up again."""
+        return {
+            "bundle": self.digest,
+            "reference": self.reference_digest,
+            "arm": self.arm,
+            "model": self.model,
+            "columns": [column.name for column in self.encoder.columns],
+        }
 
     def same_as(self, other: Introduction) -> bool:
         mine = (self.digest, self.arm, self.model, self.reference_digest)
         return mine == (other.digest, other.arm, other.model, other.reference_digest)
 
 
-def read_introduction(body: bytes, window_rows: int = 0) -> Introduction:
-    """Reads the JSON of PUT /bundle; `window_rows` above 0 replaces the config's window.
+def read_introduction(body: bytes, outputs: Collection[str] = (SCORE, DECISION)) -> Introduction:
+    """Reads the JSON of PUT /bundle; `outputs` are what rows come with.
 
     Raises DataError naming the field.
     """
@@ -83,35 +83,69 @@ def read_introduction(body: bytes, window_rows: int = 0) -> Introduction:
         raise DataError(f"{where}: {first['msg']}") from None
     except ValueError as error:
         raise DataError(f"reference: not base64: {error}") from None
-    config = parsed.config
-    if window_rows:
-        config = config.model_copy(update={"window": window_rows})
-    arrays = read_arrays(packed)
-    encoder = build_encoder(parsed.contract, config, arrays)
-    score = arrays.pop(SCORE, None)
-    reference = encoder.encode(arrays, score)
-    if len(reference) < config.window:
-        raise DataError(
-            f"reference: {len(reference)} rows are fewer than the window's {config.window};"
-            " give a smaller window or a larger reference"
-        )
-    return Introduction(
+    config = parse_config(orjson.dumps(parsed.config), "config")
+    return introduce(
         digest=parsed.digest,
         arm=parsed.arm,
         model=parsed.model,
+        contract=parsed.contract,
+        config=config,
+        packed=packed,
+        metrics=parsed.metrics,
+        outputs=outputs,
+    )
+
+
+def introduce(
+    *,
+    digest: str,
+    arm: str,
+    model: str,
+    contract: Contract,
+    config: DriftConfig,
+    packed: bytes,
+    outputs: Collection[str] = (SCORE, DECISION),
+    metrics: Mapping[str, Any] | None = None,
+) -> Introduction:
+    """`packed` is the bundle's drift/reference.npz; `outputs` are what rows come with.
+
+    Raises DataError for a reference that does not fit.
+    """
+    arrays = read_arrays(packed)
+    for output in (SCORE, DECISION):
+        if output not in outputs and output not in contract.feature_names:
+            arrays.pop(output, None)
+    encoder = build_encoder(contract, config, arrays)
+    score, decision = (_output(arrays, name, contract) for name in (SCORE, DECISION))
+    reference = encoder.encode(arrays, score, decision)
+    if not len(reference):
+        raise DataError("reference: it has no rows; give the bundle a larger one")
+    return Introduction(
+        digest=digest,
+        arm=arm,
+        model=model,
+        contract=contract,
         config=config,
         encoder=encoder,
         reference=reference,
         reference_digest=hashlib.sha256(packed).hexdigest(),
+        metrics=metrics,
     )
 
 
 def build_encoder(
     contract: Contract, config: DriftConfig, arrays: Mapping[str, NDArray[Any]]
 ) -> Encoder:
-    """The encoder of a bundle: the score is watched when the reference has one."""
+    """The encoder of a bundle: score and decision are watched when the reference has them."""
     watched = contract.feature_names if config.features is None else config.features
-    return Encoder(contract, watched, score=SCORE in arrays)
+    score, decision = (
+        name in arrays and name not in contract.feature_names for name in (SCORE, DECISION)
+    )
+    return Encoder(contract, watched, score=score, decision=decision)
+
+
+def _output(arrays: dict[str, NDArray[Any]], name: str, contract: Contract) -> Any:
+    return None if name in contract.feature_names else arrays.pop(name, None)
 
 
 def read_arrays(packed: bytes) -> dict[str, NDArray[Any]]:

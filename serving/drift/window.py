@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 
 import numpy as np
 
 from serving.drift.encoding import Matrix
+from serving.drift.rows import Block
+
+FEWEST = 50
+"""Rows that a window by time needs; it goes on until it has them."""
+MOST = 20_000
+"""Rows at which a window by time ends early: it must fit into memory."""
 
 
 @dataclass(frozen=True)
 class Batch:
+    """Encoded rows [n, columns] and the time of their event, in seconds since 1970."""
+
     rows: Matrix
-    time: datetime
+    time: float
 
 
 @dataclass(frozen=True)
 class Window:
-    """Consecutive rows [n, columns]; `start` and `end` are the times of their first and last
-    event."""
+    """Consecutive rows [n, columns]; `start` and `end` are the earliest and the latest time."""
 
     rows: Matrix
-    start: datetime
-    end: datetime
+    start: float
+    end: float
 
 
 class Recent:
@@ -34,13 +40,17 @@ class Recent:
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._order: deque[Hashable] = deque()
-        self._known: set[Hashable] = set()
+        self._order: deque[int] = deque()
+        self._known: set[int] = set()
 
-    def __contains__(self, key: Hashable) -> bool:
+    def __contains__(self, key: int) -> bool:
         return key in self._known
 
-    def add(self, key: Hashable) -> None:
+    def __iter__(self) -> Iterator[int]:
+        """Oldest first."""
+        return iter(tuple(self._order))
+
+    def add(self, key: int) -> None:
         if key in self._known:
             return
         if len(self._order) == self._capacity:
@@ -50,11 +60,11 @@ class Recent:
 
 
 class Ring:
-    """Batches between the receiver and the worker; the oldest rows make room for new ones."""
+    """Blocks between the receiver and the worker; the oldest rows make room for new ones."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._batches: deque[Batch] = deque()
+        self._blocks: deque[Block] = deque()
         self._rows = 0
         self._closed = False
         self._changed = threading.Condition()
@@ -62,58 +72,117 @@ class Ring:
     def __len__(self) -> int:
         return self._rows
 
-    def put(self, batch: Batch) -> int:
-        """Adds a batch; returns how many rows were dropped for it."""
+    @property
+    def oldest(self) -> float | None:
+        """Time of the block that is next."""
+        try:
+            return self._blocks[0].time
+        except IndexError:
+            return None
+
+    def put(self, block: Block) -> int:
+        """Adds a block; returns how many rows were dropped for it."""
         dropped = 0
         with self._changed:
-            if len(batch.rows) > self._capacity:
-                dropped = len(batch.rows) - self._capacity
-                batch = Batch(batch.rows[dropped:], batch.time)
-            self._batches.append(batch)
-            self._rows += len(batch.rows)
+            if block.rows > self._capacity:
+                dropped = block.rows - self._capacity
+                block = block.last(self._capacity)
+            self._blocks.append(block)
+            self._rows += block.rows
             while self._rows > self._capacity:
-                lost = len(self._batches.popleft().rows)
+                lost = self._blocks.popleft().rows
                 self._rows -= lost
                 dropped += lost
             self._changed.notify()
         return dropped
 
-    def take(self) -> Batch | None:
-        """The oldest batch, as soon as there is one; None once the ring is closed."""
+    def take(self, most: int, patience: float | None = None) -> list[Block] | None:
+        """The oldest blocks of about `most` rows, as soon as there are any; none after `patience`
+        seconds; None once the ring is closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._batches or self._closed)
+            self._changed.wait_for(lambda: self._blocks or self._closed, patience)
             if self._closed:
                 return None
-            batch = self._batches.popleft()
-            self._rows -= len(batch.rows)
-            return batch
+            return self._taken(most)
+
+    def drain(self, most: int) -> list[Block]:
+        """What is left, about `most` rows at a time, of a ring that is closed."""
+        with self._changed:
+            return self._taken(most)
 
     def close(self) -> None:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
+    def _taken(self, most: int) -> list[Block]:
+        taken: list[Block] = []
+        rows = 0
+        while self._blocks and (not taken or rows + self._blocks[0].rows <= most):
+            taken.append(self._blocks.popleft())
+            rows += taken[-1].rows
+        self._rows -= rows
+        return taken
+
 
 class Tumbler:
-    """Cuts batches into windows of exactly `size` rows."""
+    """Cuts batches into windows of exactly `size` rows, or of the rows of `seconds` seconds."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(
+        self,
+        size: int | None,
+        seconds: float | None = None,
+        now: float = 0.0,
+        *,
+        keep_rows: bool = True,
+    ) -> None:
+        """Without `keep_rows` windows are counted and timed, and have no rows."""
+        self._kept = slice(None) if keep_rows else slice(0)
         self.size = size
+        self.seconds = seconds
         self._parts: list[Batch] = []
+        self._begun = now
         self.pending = 0
 
-    def add(self, batch: Batch) -> Iterator[Window]:
-        """Yields each window that the batch completes."""
+    def cut(self, batch: Batch, now: float) -> Iterator[tuple[Batch, Window | None]]:
+        """The batch in parts, each with the window that it completes.
+
+        `now` is of a clock that never goes back; the times of events may.
+        """
         rows = batch.rows
         while len(rows):
-            taken = min(len(rows), self.size - self.pending)
-            self._parts.append(Batch(rows[:taken], batch.time))
-            self.pending += taken
-            rows = rows[taken:]
-            if self.pending == self.size:
-                parts, self._parts, self.pending = self._parts, [], 0
-                yield Window(
-                    rows=np.concatenate([part.rows for part in parts]),
-                    start=min(part.time for part in parts),
-                    end=max(part.time for part in parts),
-                )
+            limit = MOST if self.size is None else self.size
+            part = Batch(rows[: limit - self.pending], batch.time)
+            rows = rows[len(part.rows) :]
+            self._parts.append(Batch(part.rows[self._kept], batch.time))
+            self.pending += len(part.rows)
+            due = self.seconds is not None and now - self._begun >= self.seconds
+            if self.pending >= limit or (due and self.pending >= FEWEST):
+                yield part, self._end(now)
+            else:
+                yield part, None
+
+    def recent(self) -> Window | None:
+        """The window as far as it is."""
+        return _window(self._parts) if self._parts else None
+
+    def load(self, window: Window | None, pending: int, now: float) -> None:
+        """Takes up what `recent` and `pending` gave."""
+        self._parts = [] if window is None else [Batch(window.rows, window.start)]
+        if window is not None and window.end > window.start:
+            self._parts.append(Batch(window.rows[:0], window.end))
+        self.pending = pending
+        self._begun = now
+
+    def _end(self, now: float) -> Window:
+        window = _window(self._parts)
+        self._parts, self.pending, self._begun = [], 0, now
+        return window
+
+
+def _window(parts: list[Batch]) -> Window:
+    return Window(
+        rows=np.concatenate([part.rows for part in parts]),
+        start=min(part.time for part in parts),
+        end=max(part.time for part in parts),
+    )

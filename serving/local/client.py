@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import serving.errors
-from serving.errors import FileError, PlayerError, SeatrialError
+from serving.errors import FileError, ManifestError, PlayerError, SeatrialError
 from serving.local.identity import Identity, end_all, identity_of, reap, wait_ended
 from serving.local.launch import INHERITED
 from serving.local.orphans import GRACE_S, end_at_once, end_orphans, locked
@@ -28,6 +28,7 @@ from serving.local.settings import (
 )
 from serving.local.state import EVENTS_FILE, LOGS, SOCKET, last_line, log_file, read_state
 from serving.local.status import Status, parse_status
+from serving.rollout.gate.plan import PLAN_FILE, read_plan
 from serving.rollout.manifest import read_manifest
 
 START_S = 20.0
@@ -176,8 +177,24 @@ class LocalPlayer:
             "manifest": str(manifest.absolute()),
             "documents": found.documents,
             "settings": None if settings is None else settings.model_dump(mode="json"),
+            **self._sticky(manifest),
             "wait_seconds": wait_seconds,
         }
+
+    def _sticky(self, manifest: Path) -> dict[str, str | None]:
+        """The header by which the folder's plan.yaml, if there is one, keeps users on one arm.
+
+        Read at every apply, so that whoever applies (the gate, its dead-man, a person) plays the
+        same. A plan with a mistake leaves it as it was: it must not keep a rollback from being
+        played.
+        """
+        file = manifest / PLAN_FILE
+        try:
+            sticky = read_plan(file).sticky if file.is_file() else None
+        except ManifestError as error:
+            self._notify(f"sticky users stay as they are: {error}")
+            return {}
+        return {"sticky": None if sticky is None else sticky.header}
 
     def _apply(self, order: dict[str, Any], progress: Progress | None) -> Status:
         with self._ask("POST", "/apply", order) as answer:

@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
@@ -60,9 +61,10 @@ class Control:
         self, order: dict[str, Any], lines: asyncio.Queue[dict[str, Any] | None]
     ) -> None:
         settings = order["settings"]
+        sticky = order.get("sticky", self._supervisor.sticky)
         try:
             status = await self._supervisor.apply(
-                plan(order["documents"]),
+                replace(plan(order["documents"]), sticky=sticky),
                 None if settings is None else PlayerSettings.model_validate(settings),
                 order["manifest"],
                 order["wait_seconds"],

@@ -79,10 +79,17 @@ def clusters(version: int, backends: Sequence[Backend]) -> dict[str, Any]:
     return {"version_info": str(version), "resources": found}
 
 
-def routes(version: int, weights: Mapping[Backend, int], timeout: float) -> dict[str, Any]:
-    """The route discovery response: gRPC by its content type, all else HTTP, equal weights."""
+def routes(
+    version: int, weights: Mapping[Backend, int], timeout: float, sticky: str | None = None
+) -> dict[str, Any]:
+    """The route discovery response: gRPC by its content type, all else HTTP, equal weights.
+
+    With `sticky` the hash of that header chooses the arm. Stable is the first of the weights and
+    keeps the lower part of the hashes, so a canary's weight that rises takes users and gives none
+    back.
+    """
     table = [
-        {"match": match, "route": _split(wire, weights, timeout)}
+        {"match": match, "route": _split(wire, weights, timeout, sticky)}
         for wire, match in (("grpc", {"prefix": "/", "grpc": {}}), ("http", {"prefix": "/"}))
         if any(backend.port(wire) is not None and weight for backend, weight in weights.items())
     ]
@@ -94,12 +101,18 @@ def routes(version: int, weights: Mapping[Backend, int], timeout: float) -> dict
     return {"version_info": str(version), "resources": [route]}
 
 
-def _split(wire: str, weights: Mapping[Backend, int], timeout: float) -> dict[str, Any]:
+def _split(
+    wire: str, weights: Mapping[Backend, int], timeout: float, sticky: str | None
+) -> dict[str, Any]:
+    # A request without the header has no hash, and Envoy draws its arm.
+    hashed = {"hash_policy": [{"header": {"header_name": sticky}}]} if sticky else {}
     return {
+        **hashed,
         "timeout": f"{timeout:g}s",
         # Both mean that the request never reached a model, so it is safe to send it again.
         "retry_policy": {"retry_on": "connect-failure,refused-stream", "num_retries": 2},
         "weighted_clusters": {
+            **({"use_hash_policy": True} if sticky else {}),
             "clusters": [
                 {
                     "name": backend.cluster(wire),
@@ -113,7 +126,7 @@ def _split(wire: str, weights: Mapping[Backend, int], timeout: float) -> dict[st
                 }
                 for backend, weight in weights.items()
                 if weight and backend.port(wire) is not None
-            ]
+            ],
         },
     }
 

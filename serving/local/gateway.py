@@ -41,7 +41,8 @@ class Gateway:
         self.weights: dict[Backend, int] = {}
         """As last acknowledged."""
         self.backends: tuple[Backend, ...] = ()
-        self._timeout = 0.0
+        self._route: tuple[float, str | None] = (0.0, None)
+        """Timeout and sticky header, as last acknowledged."""
         self._versions = {CLUSTERS_FILE: 0, ROUTES_FILE: 0}
         self._folder = folder
         self._admin: aiohttp.ClientSession | None = None
@@ -66,7 +67,11 @@ class Gateway:
         return self._admin is not None
 
     async def start(
-        self, backends: Sequence[Backend], weights: Mapping[Backend, int], timeout: float
+        self,
+        backends: Sequence[Backend],
+        weights: Mapping[Backend, int],
+        timeout: float,
+        sticky: str | None = None,
     ) -> None:
         """Starts Envoy on its first route. Raises PlayerError."""
         check_port_free(self.port)
@@ -76,10 +81,11 @@ class Gateway:
         # Relative, because a socket's path may have 107 bytes only: the supervisor works there too.
         self._admin = aiohttp.ClientSession(connector=aiohttp.UnixConnector(ADMIN_SOCKET))
         self._write(CLUSTERS_FILE, clusters(1, backends))
-        self._write(ROUTES_FILE, routes(1, weights, timeout))
+        self._write(ROUTES_FILE, routes(1, weights, timeout, sticky))
         self._keeper.start()
         await self._acknowledged()
-        self.backends, self.weights, self._timeout = tuple(backends), dict(weights), timeout
+        self.backends, self.weights = tuple(backends), dict(weights)
+        self._route = (timeout, sticky)
 
     async def stop(self, grace_seconds: float) -> None:
         await self._keeper.stop(grace_seconds)
@@ -94,13 +100,16 @@ class Gateway:
             await self._acknowledged()
             self.backends = tuple(backends)
 
-    async def set_weights(self, weights: Mapping[Backend, int], timeout: float) -> None:
+    async def set_weights(
+        self, weights: Mapping[Backend, int], timeout: float, sticky: str | None = None
+    ) -> None:
         """Returns when Envoy routes so. Raises PlayerError."""
-        if list(weights.items()) != list(self.weights.items()) or timeout != self._timeout:
+        same = list(weights.items()) == list(self.weights.items())
+        if not same or (timeout, sticky) != self._route:
             version = self._versions[ROUTES_FILE] + 1
-            self._write(ROUTES_FILE, routes(version, weights, timeout))
+            self._write(ROUTES_FILE, routes(version, weights, timeout, sticky))
             await self._acknowledged()
-            self.weights, self._timeout = dict(weights), timeout
+            self.weights, self._route = dict(weights), (timeout, sticky)
 
     async def drained(self, backend: Backend, seconds: float) -> bool:
         """Waits until no request is at a backend without weight; False if time ran out."""

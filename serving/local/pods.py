@@ -108,6 +108,8 @@ class Play:
     """Seconds the gateway waits for an answer."""
     arms: tuple[Arm, ...]
     not_played: tuple[str, ...]
+    sticky: str | None = None
+    """Header whose hash keeps a user on one arm."""
 
     @property
     def stable(self) -> Arm:

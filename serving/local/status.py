@@ -47,6 +47,8 @@ class Status:
     events: int
     """CloudEvents the sidecars have sent to this player."""
     not_played: tuple[str, ...]
+    sticky: str | None = None
+    """Header whose hash keeps a user on one arm; None where every request is drawn anew."""
 
     def arm(self, name: str) -> ArmStatus:
         """The arm of that name; KeyError if there is none."""

@@ -60,6 +60,11 @@ class Supervisor:
         """True once the first apply has brought the gateway up."""
         return self._gateway is not None and self._gateway.started
 
+    @property
+    def sticky(self) -> str | None:
+        """The header by which users are kept on one arm now."""
+        return None if self._play is None else self._play.sticky
+
     async def apply(
         self,
         play: Play,
@@ -147,6 +152,7 @@ class Supervisor:
             arms=tuple(arms),
             events=self._sink.count,
             not_played=self._play.not_played,
+            sticky=self._play.sticky,
         )
 
     def _start_missing(
@@ -226,9 +232,9 @@ class Supervisor:
     ) -> None:
         weights = {backends[self._serving[n]]: share for n, share in given.items() if share}
         if not gateway.started:
-            await gateway.start(list(backends.values()), weights, play.timeout)
+            await gateway.start(list(backends.values()), weights, play.timeout, play.sticky)
         await gateway.set_backends(list(backends.values()))
-        await gateway.set_weights(weights, play.timeout)
+        await gateway.set_weights(weights, play.timeout, play.sticky)
         names = self._wanted.keys()
         self._serving = {name: pod for name, pod in self._serving.items() if name in names}
 

@@ -18,7 +18,11 @@ from tests.support.dockerfile import FILES, entrypoint, image, installed, stages
 from tests.support.imports import brought, needed
 
 WORKFLOW = ROOT / ".github" / "workflows" / "images.yaml"
-ENVIRONMENTS = {"main": ROOT / ".venv", "drift": ROOT / ".venv-drift"}
+ENVIRONMENTS = {
+    "main": ROOT / ".venv",
+    "drift": ROOT / ".venv-drift",
+    "seldon": ROOT / ".venv-seldon",
+}
 # What the command line imports only when a command is called.
 CALLED = {"rollout": "seatrial.cli.rollout"}
 # ONNX Runtime's GPU build is another distribution of the same module.

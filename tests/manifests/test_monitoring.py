@@ -1,4 +1,4 @@
-"""Rules and dashboards: they ask for what our processes really export, and fire when they should."""
+"""Rules and dashboards ask for what our processes export, and alerts fire when they should."""
 
 from __future__ import annotations
 
@@ -38,6 +38,12 @@ FOREIGN = {
     "kube_pod_container_resource_limits": {"resource"},
     "kube_pod_container_status_restarts_total": set(),
     "kube_cronjob_status_last_successful_time": {"cronjob"},
+}
+# Of families that show no sample, and so no label, before their first count.
+UNCOUNTED = {
+    "seatrial_gate_runs_total": {"phase"},
+    "seatrial_drift_violations": {"column", "kind"},
+    "seatrial_drift_rows_dropped_total": {"reason"},
 }
 # What a scrape adds; app is the PodMonitor's.
 TARGET = {"namespace", "pod", "container", "job", "instance", "app"}
@@ -107,7 +113,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     found: Exported = {}
     for metrics in (predictor(folder), sidecar(folder), receiver(folder), gate(folder)):
         for name, labels in metrics.items():
-            found.setdefault(name, set()).update(labels)
+            found.setdefault(name, set()).update(labels, UNCOUNTED.get(name, set()))
     return found
 
 
@@ -115,7 +121,9 @@ def predictor(folder: Path) -> Exported:
     bundle = tiny_bundle(folder)
     with serve(bundle.path, folder / "predictor", env={"SEATRIAL_ARM": "v1"}) as server:
         assert server.v1(ROW).code == 200
-        assert server.grpc(grpc_request({name: [value] for name, value in ROW.items()})).code == "OK"
+        assert (
+            server.grpc(grpc_request({name: [value] for name, value in ROW.items()})).code == "OK"
+        )
         return metrics_of(server.http_port)
 
 
@@ -124,7 +132,7 @@ def sidecar(folder: Path) -> Exported:
     ours = Sidecar(Path(sys.executable), folder / "sidecar")
     try:
         ours.introduce(config={"watch": {}})
-        wait_until(lambda: ours.status()["detector"]["ready"], "the detector")
+        wait_until(lambda: bool(ours.status()["watch"]), "the watch")
         ours.send(columns(100, seed=1), "x")
         labels = [{"id": f"x-0-{row}", "outcome": row % 2} for row in range(100)]
         assert ours.request("POST", "/labels", json.dumps(labels).encode())[0] == 202
@@ -190,7 +198,7 @@ def unknown(expression: str, exported: Mapping[str, set[str]]) -> list[str]:
 def test_every_query_asks_for_what_is_exported(exported: Exported) -> None:
     wrong = {where: found for where, text in queries() if (found := unknown(text, exported))}
     assert wrong == {}
-    assert RECORDS <= {rule["record"] for rule in rules("record")}
+    assert {rule["record"] for rule in rules("record")} >= RECORDS
 
 
 @pytest.mark.parametrize(

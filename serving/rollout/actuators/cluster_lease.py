@@ -9,7 +9,7 @@ from collections.abc import Callable
 from serving.errors import GateError
 from serving.rollout.actuators.cluster import ApiError, Cluster
 from serving.rollout.documents import Document
-from serving.rollout.lease import identity
+from serving.rollout.run.lease import identity
 
 SECONDS = 60
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from serving.errors import UsageError
@@ -69,12 +70,12 @@ class AbsoluteEvidence:
         """The same evidence read with another overdispersion (see RelativeEvidence)."""
         return replace(self, phi=phi)
 
-    @property
+    @cached_property
     def log_e_good(self) -> float:
         """ln E that the rate is below p_max: promote at ln(1/beta)."""
         return log_mean([v / self.phi for v in self.log_good], [weight for _, weight in BETTER])
 
-    @property
+    @cached_property
     def log_e_bad(self) -> float:
         """ln E that the rate is above p_max."""
         return log_mean([v / self.phi for v in self.log_bad], [weight for _, weight in WORSE])

@@ -23,7 +23,7 @@ class Overdispersion:
     Only the totals of both arms enter: they say nothing about which arm is worse. Dividing ln E by
     any phi >= 1 keeps the guarantee for independent events (see RelativeEvidence). For bursts
     it is an approximation, quasi-likelihood (McCullagh & Nelder 1989, chapter 9), and the
-    benchmark says how good. Where the unit can be a client or a session, counting those is exact.
+    benchmark says how good.
     """
 
     floor: float = 1.0

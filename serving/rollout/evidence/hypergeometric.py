@@ -11,11 +11,15 @@ differences of lgamma does. Its neighbours follow by the ratio of successive ter
 r_j = psi (n_c - j)(e - j) / ((j + 1)(n_s - e + j + 1)). r_j falls in j (the terms are
 log-concave), so what lies beyond the last term t is at most t r / (1 - r), a geometric series: the
 sum stops where that bound is below TRUNCATION of what has been summed.
+
+Few failures, as looks every second bring, need none of that: all terms are summed, for all odds
+ratios at once.
 """
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +31,8 @@ TRUNCATION = 1e-13
 
 _ROWS = 2048
 """Rows summed at once, which bounds the memory that their terms take."""
+_FEW = 128
+"""Terms up to which all are summed."""
 _EXACT = 16
 # ln n! minus Stirling's formula, where the series is not yet exact to the last digit.
 _STIRLING_ERROR = np.array(
@@ -45,6 +51,9 @@ def log_mean_power(
 
     The arguments broadcast; counts are whole numbers with e <= n_c + n_s, psi > 0.
     """
+    whole = _whole_sum(n_c, n_s, e, np.asarray(psi, dtype=np.float64))
+    if whole is not None:
+        return whole
     shape = np.broadcast_shapes(np.shape(n_c), np.shape(n_s), np.shape(e), np.shape(psi))
     c, s, total, odds = (
         np.broadcast_to(np.asarray(a, dtype=np.float64), shape).ravel() for a in (n_c, n_s, e, psi)
@@ -58,6 +67,42 @@ def log_mean_power(
         part = rows[start : start + _ROWS]
         found[part] = _log_mean_power(c[part], s[part], total[part], odds[part])
     return found.reshape(shape)
+
+
+def _whole_sum(
+    n_c: npt.ArrayLike, n_s: npt.ArrayLike, e: npt.ArrayLike, odds: Floats
+) -> Floats | None:
+    """Every interval at every one of `odds`, by all terms; None where that is not what is asked,
+    where the terms are many, and where they leave the range of floats."""
+    c, s, total = (np.array(a, dtype=np.float64, ndmin=1) for a in (n_c, n_s, e))
+    if odds.ndim != 1 or any(counts.shape[-1] != 1 for counts in (c, s, total)):
+        return None
+    low = np.maximum(0.0, total - s)
+    spans = np.minimum(total, c) - low
+    span = int(spans.max(initial=0.0))
+    if span > _FEW or spans.size > _ROWS:
+        return None
+    x = low + np.arange(1.0, span + 1)
+    # Past the end of an interval's range a factor is 0, and so is all that follows.
+    ratio = np.maximum(c - x + 1, 0.0) * np.maximum(total - x + 1, 0.0)
+    ratio /= x * (s - total + x)
+    terms = np.ones((*spans.shape[:-1], span + 1))
+    with np.errstate(over="ignore", invalid="ignore"):
+        np.cumprod(ratio, axis=-1, out=terms[..., 1:])
+        sums = terms @ _powers(odds.tobytes(), span + 1)
+    if not np.isfinite(sums).all():
+        return None
+    found: Floats = np.log(sums / terms.sum(axis=-1, keepdims=True)) + low * np.log(odds)
+    found[..., odds == 1.0] = 0.0
+    return found
+
+
+@lru_cache(maxsize=256)
+def _powers(odds: bytes, count: int) -> Floats:
+    """Shape [count, odds]."""
+    with np.errstate(over="ignore"):
+        powers: Floats = np.frombuffer(odds) ** np.arange(count)[:, None]
+    return powers
 
 
 def _log_mean_power(c: Floats, s: Floats, e: Floats, psi: Floats) -> Floats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -84,7 +85,7 @@ class RelativeEvidence:
         """The same evidence read with another overdispersion."""
         return replace(self, phi=phi)
 
-    @property
+    @cached_property
     def log_e_bad(self) -> float:
         """ln E that the canary is worse: roll back at ln(1/alpha)."""
         return log_mean([value / self.phi for value in self.log_bad])

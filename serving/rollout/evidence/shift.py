@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ import numpy.typing as npt
 from serving.errors import DataError, UsageError
 from serving.rollout.evidence.counts import check_dispersion
 from serving.rollout.evidence.hypergeometric import log_mean_power
-from serving.rollout.evidence.mixture import log_mean
 
 TOLERANCE = 1.5
 """Default: a decile of stable may hold between 6.9 % and 14.3 % of the canary's scores."""
@@ -91,15 +91,19 @@ class ShiftEvidence:
         """The same evidence read with another overdispersion (see RelativeEvidence)."""
         return replace(self, phi=phi)
 
-    @property
+    @cached_property
     def log_e(self) -> float:
         """ln E that some bin has moved past the tolerance: hold at ln(1/alpha)."""
-        return log_mean([value / self.phi for side in self.log_beyond for value in side])
+        logs = np.array(self.log_beyond) / self.phi
+        top = logs.max()
+        return float(top + np.log(np.exp(logs - top).sum() / logs.size))
 
-    @property
+    @cached_property
     def log_e_good(self) -> float:
         """ln E that every bin is within the tolerance: promote at ln(1/beta)."""
-        return min(log_mean([value / self.phi for value in side]) for side in self.log_within)
+        logs = np.array(self.log_within) / self.phi
+        top = logs.max(axis=1, keepdims=True)
+        return float((top[:, 0] + np.log(np.exp(logs - top).sum(axis=1) / len(WITHIN))).min())
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -145,7 +149,4 @@ def odds_ratios(tolerance: float) -> npt.NDArray[np.float64]:
 
 
 def _added(old: Table, gains: npt.NDArray[np.float64]) -> Table:
-    return tuple(
-        tuple(value + float(gain) for value, gain in zip(side, more, strict=True))
-        for side, more in zip(old, gains, strict=True)
-    )
+    return tuple(map(tuple, (np.array(old) + gains).tolist()))

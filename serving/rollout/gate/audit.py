@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -42,12 +42,15 @@ class Entry:
     @cached_property
     def hash(self) -> str:
         """Hex sha256 over everything else in the line: Evidence-SHA256 of what the look did."""
-        return hashlib.sha256(_canonical(self._fields()).encode()).hexdigest()
+        return hashlib.sha256(self._text().encode()).hexdigest()
 
     @property
     def line(self) -> str:
         """The line, its end included."""
-        return _canonical({**self._fields(), "sha256": self.hash}) + "\n"
+        text = self._text()
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        # As a canonical object would have it: the name sorts behind all the others.
+        return f'{text[:-1]},"sha256":"{digest}"}}\n'
 
     @classmethod
     def from_line(cls, line: str) -> Entry:
@@ -60,15 +63,21 @@ class Entry:
             raise GateError("it is not an audit line") from None
         if not same:
             raise GateError("it was changed: its hash is not that of its content")
+        vars(entry)["hash"] = found["sha256"]  # just computed: `hash` need not do it again
         return entry
 
-    def _fields(self) -> dict[str, Any]:
-        return {
-            "number": self.number,
-            "kind": self.kind,
-            "body": self.body,
-            "previous": self.previous,
-        }
+    def _text(self) -> str:
+        return json.dumps(
+            {
+                "number": self.number,
+                "kind": self.kind,
+                "body": self.body,
+                "previous": self.previous,
+            },
+            sort_keys=True,
+            separators=(",", ":"),
+            allow_nan=False,
+        )
 
 
 class AuditLog:
@@ -89,8 +98,8 @@ class AuditLog:
         if whole < len(data):
             with path.open("r+b") as file:
                 file.truncate(whole)
-        entries = _entries(path, data[:whole])
-        self._last = entries[-1] if entries else None
+        for entry in _entries(path, data[:whole].splitlines(keepends=True)):
+            self._last = entry
         self._write_head()
 
     @property
@@ -197,13 +206,21 @@ def head_file(path: Path) -> Path:
     return path.with_name(path.name + ".head")
 
 
-def read(path: Path) -> list[Entry]:
-    """The entries of an intact chain. Raises GateError naming the first line that is not."""
+def stream(path: Path) -> Iterator[Entry]:
+    """The entries of an intact chain, one by one: a long run's are gigabytes as objects.
+
+    Raises GateError naming the first line that is not.
+    """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            yield from _entries(path, file)
     except OSError as error:
         raise GateError(f"{path}: cannot read the audit log: {error.strerror}") from None
-    return _entries(path, data)
+
+
+def read(path: Path) -> list[Entry]:
+    """All that `stream` gives."""
+    return list(stream(path))
 
 
 def verify(path: Path, head: str | None = None) -> list[Entry]:
@@ -237,10 +254,9 @@ def verify(path: Path, head: str | None = None) -> list[Entry]:
     return entries
 
 
-def _entries(path: Path, data: bytes) -> list[Entry]:
-    entries: list[Entry] = []
+def _entries(path: Path, lines: Iterable[bytes]) -> Iterator[Entry]:
     previous = GENESIS
-    for number, raw in enumerate(data.splitlines(keepends=True), start=1):
+    for number, raw in enumerate(lines, start=1):
         try:
             entry = Entry.from_line(raw.decode("utf-8"))
         except UnicodeDecodeError:
@@ -252,14 +268,9 @@ def _entries(path: Path, data: bytes) -> list[Entry]:
                 f"{path}: line {number}: it does not follow the line before; lines were removed,"
                 " reordered or inserted: restore the log"
             )
-        entries.append(entry)
         previous = entry.hash
-    return entries
+        yield entry
 
 
 def _head(entry: Entry) -> str:
     return f"{entry.number} {entry.hash}\n"
-
-
-def _canonical(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

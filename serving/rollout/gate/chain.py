@@ -64,7 +64,7 @@ def verify_chain(
     links.append(Link("audit", f"{len(entries)} lines, none changed; last {entries[-1].hash}"))
     replayed = replay(entries)
     if replayed.different:
-        number = replayed.different[0].entry.number
+        number = replayed.different[0].number
         raise GateError(
             f"{audit}: line {number}: deciding again gives another decision; the log was made by"
             " another gate"

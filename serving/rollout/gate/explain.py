@@ -95,6 +95,11 @@ def explain(
         f"Bad: {plan.psi_max:g} times stable's odds of failing, and outside its SLO.",
     ]
     lines += [f"- {_metric(plan, metric.kind)}" for metric in plan.metrics]
+    if plan.sticky is not None:
+        lines.append(
+            f"A user, by header '{plan.sticky.header}', never goes back to stable while the share"
+            " rises; requests without it are drawn one by one."
+        )
     if plan.approvals:
         steps = ", ".join(f"{share} %" for share in plan.approvals)
         lines.append(f"A person must approve {steps}.")

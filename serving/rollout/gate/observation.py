@@ -30,8 +30,6 @@ class ArmCounts:
     decisions: tuple[tuple[str, int], ...]
     """(decision, count), sorted by name; () if unknown."""
     labels: tuple[LabelCohort, ...] = ()
-    units: int | None = None
-    """Clients or sessions that sent the requests, where known."""
 
     def to_json(self) -> dict[str, Any]:
         found: dict[str, Any] = {
@@ -43,8 +41,6 @@ class ArmCounts:
         }
         if self.labels:
             found["labels"] = [[c.age_days, c.n, c.wrong] for c in self.labels]
-        if self.units is not None:
-            found["units"] = self.units
         return found
 
     @classmethod
@@ -56,7 +52,6 @@ class ArmCounts:
             scores=tuple(found["scores"]),
             decisions=tuple(sorted(found["decisions"].items())),
             labels=tuple(LabelCohort(*cohort) for cohort in found.get("labels", ())),
-            units=found.get("units"),
         )
 
 

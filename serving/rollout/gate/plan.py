@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -176,7 +177,7 @@ class Plan(BaseModel):
     @property
     def digest(self) -> str:
         """Hex sha256 of the plan with every default filled in."""
-        return hashlib.sha256(self.canonical_json().encode()).hexdigest()
+        return _digest(self)
 
     def canonical_json(self) -> str:
         return json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
@@ -202,6 +203,11 @@ class Plan(BaseModel):
         """The latency bound that `slow` counts against, if the plan has one."""
         found = self.metric("latency")
         return found.slo_seconds if isinstance(found, Latency) else None
+
+
+@lru_cache(maxsize=64)
+def _digest(plan: Plan) -> str:
+    return hashlib.sha256(plan.canonical_json().encode()).hexdigest()
 
 
 def parse_plan(found: object, source: object) -> Plan:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from serving.errors import DataError
@@ -89,6 +90,17 @@ class Proofs:
 
     def readings(self, plan: Plan, share: int) -> tuple[Reading, ...]:
         """In the plan's order, for a canary that has `share` percent."""
+        known = self._read.get((plan.digest, share))
+        if known is None:
+            known = self._read[plan.digest, share] = self._readings(plan, share)
+        return known
+
+    @cached_property
+    def _read(self) -> dict[tuple[str, int], tuple[Reading, ...]]:
+        """A look reads the same evidence for its decision and for the audit."""
+        return {}
+
+    def _readings(self, plan: Plan, share: int) -> tuple[Reading, ...]:
         good_at = threshold(plan.beta)
         found = {
             proof.kind: Reading(
@@ -97,7 +109,7 @@ class Proofs:
                 against_at=threshold(plan.alpha_of(proof.kind)),
                 good=proof.log_good(share, share == plan.steps[-1]),
                 good_at=good_at,
-                doubted=share < 100 and proof.since_step() >= DOUBT,
+                doubted=share < 100 and proof.since_step >= DOUBT,
                 canary=proof.canary,
                 stable=proof.stable,
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from serving.rollout.evidence import (
@@ -20,6 +21,9 @@ from serving.rollout.gate.plan import Labels, Plan, RateMetric
 # Shares of the evidence for a rollback. All but the first answer a canary that was good at first:
 # what was gathered then must not shield it for long.
 WHOLE_RUN, SINCE_STEP, AT_FULL = 0.8, 0.1, 0.1
+AGAINST_STABLE, AGAINST_SLO = 0.25, 0.75
+"""Shares of the evidence for the promotion. The SLO's proof is the one that a canary without
+failures has, so its share is what such a canary waits for; any fixed shares keep beta."""
 DOUBT = threshold(0.25)
 """ln E since the step began above which no step is taken, though it is too little to roll back."""
 
@@ -93,6 +97,7 @@ class RateProof:
             return found
         return replace(found, full=AbsoluteEvidence(odds / (1 + odds), self.absolute.phi))
 
+    @cached_property
     def since_step(self) -> float:
         """ln E, since the step began, that the canary is worse than stable."""
         gains = zip(self.relative.log_bad, self.at_step, strict=True)
@@ -100,7 +105,7 @@ class RateProof:
 
     def log_bad(self, steps: int) -> float:
         """ln E for a rollback in a plan of that many steps."""
-        logs = [self.relative.log_e_bad, self.since_step()]
+        logs = [self.relative.log_e_bad, self.since_step]
         weights = [WHOLE_RUN, SINCE_STEP / steps]
         if self.full is not None:
             logs.append(self.full.log_e_bad)
@@ -112,12 +117,12 @@ class RateProof:
 
         At 100 % only the canary's own SLO counts. Elsewhere either proof will do; but taking
         whichever comes first allows a canary that is bad in both ways up to 2 beta, so the
-        promotion itself asks for their mean, which allows it beta.
+        promotion itself asks for their weighted mean, which allows it beta.
         """
         if share == 100:
             return self.absolute.log_e_good
         either = (self.relative.log_e_good, self.absolute.log_e_good)
-        return log_mean(either) if last else max(either)
+        return log_mean(either, (AGAINST_STABLE, AGAINST_SLO)) if last else max(either)
 
     def to_json(self) -> dict[str, Any]:
         return {

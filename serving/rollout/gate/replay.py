@@ -23,9 +23,10 @@ TOLERANCE = 1e-9
 class Step:
     """One look, decided again."""
 
-    entry: Entry
-    state: GateState
-    plan: Plan
+    number: int
+    """Of its audit line."""
+    was: Mapping[str, Any]
+    """The decision in the log."""
     decision: Mapping[str, Any]
     equal: bool
 
@@ -35,15 +36,12 @@ class Replay:
     steps: tuple[Step, ...]
     requests: int
     """Of both arms, in all looks."""
+    state: GateState | None
+    """After the last look."""
 
     @property
     def different(self) -> tuple[Step, ...]:
         return tuple(step for step in self.steps if not step.equal)
-
-    @property
-    def state(self) -> GateState | None:
-        """After the last look."""
-        return self.steps[-1].state if self.steps else None
 
 
 def replay(entries: Iterable[Entry], plan: Plan | None = None) -> Replay:
@@ -76,24 +74,27 @@ def replay(entries: Iterable[Entry], plan: Plan | None = None) -> Replay:
             observation = Observation.from_json(body["observation"])
             if plan is not None:
                 observation = replace(observation, weight=share_of(plan, state))
-            step = _again(entry, used, state, observation)
+            state, step = _again(entry, used, state, observation)
             steps.append(step)
-            state = step.state
             arms = (observation.stable, observation.canary)
             requests += sum(arm.requests for arm in arms if arm is not None)
         else:
             raise GateError(f"audit line {entry.number}: kind '{entry.kind}' is unknown")
-    return Replay(tuple(steps), requests)
+    return Replay(tuple(steps), requests, state if steps else None)
 
 
-def _again(entry: Entry, plan: Plan, state: GateState, observation: Observation) -> Step:
+def _again(
+    entry: Entry, plan: Plan, state: GateState, observation: Observation
+) -> tuple[GateState, Step]:
     body = entry.body
     models = (Model.from_json(body["stable"]), Model.from_json(body["canary"]))
     before = with_models(state, plan, *models)
     before = replace(before, orders=Orders.from_json(body["orders"]))
     after, action, reason = decide(plan, before, observation)
-    found = decision(plan, after, action, reason)
-    return Step(entry, after, plan, found, _equal(found, body["decision"]))
+    found, was = decision(plan, after, action, reason), body["decision"]
+    if found == was:
+        found = was  # nearly always: kept once
+    return after, Step(entry.number, was, found, _equal(found, was))
 
 
 def _plan(entry: Entry) -> Plan:
@@ -104,10 +105,12 @@ def _plan(entry: Entry) -> Plan:
 
 
 def _equal(a: Any, b: Any) -> bool:
+    if a == b:
+        return True
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
     if isinstance(a, list) and isinstance(b, list):
         return len(a) == len(b) and all(map(_equal, a, b))
     if isinstance(a, float) and isinstance(b, float | int):
         return math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
-    return bool(a == b)
+    return False

@@ -47,8 +47,8 @@ class PodCounters:
     scores: tuple[int, ...] = ()
     """Count per bucket, the last one above the last edge."""
     decisions: Mapping[str, int] = field(default_factory=dict)
-    labels: Mapping[int, tuple[int, int]] = field(default_factory=dict)
-    """Age in days -> (labelled, wrong)."""
+    labels: Mapping[int, tuple[int, int]] | None = field(default_factory=dict)
+    """Age in days -> (labelled, wrong); None where those who count them were not heard."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -60,11 +60,14 @@ class PodCounters:
             "edges": list(self.edges),
             "scores": list(self.scores),
             "decisions": dict(sorted(self.decisions.items())),
-            "labels": {str(age): list(pair) for age, pair in sorted(self.labels.items())},
+            "labels": None
+            if self.labels is None
+            else {str(age): list(pair) for age, pair in sorted(self.labels.items())},
         }
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> PodCounters:
+        labels = found["labels"]
         return cls(
             role=found["role"],
             started=found["started"],
@@ -74,7 +77,9 @@ class PodCounters:
             edges=tuple(found["edges"]),
             scores=tuple(found["scores"]),
             decisions=dict(found["decisions"]),
-            labels={int(age): (n, wrong) for age, (n, wrong) in found["labels"].items()},
+            labels=None
+            if labels is None
+            else {int(age): (n, wrong) for age, (n, wrong) in labels.items()},
         )
 
 

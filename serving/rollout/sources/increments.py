@@ -16,6 +16,8 @@ from serving.rollout.gate.observation import ArmCounts, LabelCohort
 from serving.rollout.sources.counters import PodCounters
 from serving.rollout.sources.source import Counts, Look, Snapshot
 
+Labels = Mapping[int, tuple[int, int]]
+
 PATIENCE = 2
 JITTER_S = 1.0
 """A process's start time is reckoned from its host's clock, which is corrected now and then."""
@@ -52,6 +54,9 @@ def close_interval(since: Snapshot | None, now: Reading) -> Look:
         if before is None:
             kept[name] = pod
             continue
+        if name in since.pods:
+            # Labels are counted by a process of its own, which did not restart with this one.
+            before = replace(before, labels=since.pods[name].labels)
         increment, kept[name] = _increment(before, pod)
         counted[pod.role].append(increment)
     edges = _common_edges(pod for pods in counted.values() for pod in pods)
@@ -112,13 +117,24 @@ def _increment(before: PodCounters, now: PodCounters) -> tuple[PodCounters, PodC
         if same and before.scores
         else now.scores,
         decisions={name: n - before.decisions.get(name, 0) for name, n in now.decisions.items()},
-        labels={age: _less(pair, before.labels.get(age)) for age, pair in now.labels.items()},
+        labels=_new_labels(before.labels, now.labels),
     )
-    return increment, replace(now, errors=before.errors + errors, slow=before.slow + slow)
+    # Labels that were not heard of now are counted when they are again.
+    labels = before.labels if now.labels is None else now.labels
+    counted = replace(now, errors=before.errors + errors, slow=before.slow + slow, labels=labels)
+    return increment, counted
 
 
-def _less(now: tuple[int, int], before: tuple[int, int] | None) -> tuple[int, int]:
-    return now if before is None else (max(0, now[0] - before[0]), max(0, now[1] - before[1]))
+def _new_labels(before: Labels | None, now: Labels | None) -> Labels:
+    """What came since; nothing where one of the two is not known. Where right or wrong ones have
+    become fewer, who counts them has begun anew."""
+    if before is None or now is None:
+        return {}
+    ages = {*before, *now}
+    pairs = {age: (before.get(age, (0, 0)), now.get(age, (0, 0))) for age in ages}
+    if any(b[1] > a[1] or b[0] - b[1] > a[0] - a[1] for b, a in pairs.values()):
+        return now
+    return {age: (a[0] - b[0], a[1] - b[1]) for age, (b, a) in pairs.items()}
 
 
 def _common_edges(pods: Iterable[PodCounters]) -> tuple[float, ...]:
@@ -138,7 +154,7 @@ def _arm(pods: list[PodCounters], edges: tuple[float, ...]) -> ArmCounts | None:
             scores = tuple(a + b for a, b in zip(scores, pod.scores, strict=True))
         for name, n in pod.decisions.items():
             decisions[name] = decisions.get(name, 0) + n
-        for age, (n, wrong) in pod.labels.items():
+        for age, (n, wrong) in (pod.labels or {}).items():
             total, missed = labels.get(age, (0, 0))
             labels[age] = (total + n, missed + wrong)
     return ArmCounts(

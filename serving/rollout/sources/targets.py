@@ -8,10 +8,13 @@ from typing import Any
 from serving.errors import GateError, PlayerError
 from serving.local.client import LocalPlayer
 from serving.local.pods import MODEL_CONTAINER
+from serving.local.status import ArmStatus
 from serving.rollout.sources.predictors import Target, Targets
 from serving.rollout.sources.source import Arms
 
 HTTP_PORT = 8080
+SIDECAR_PORT = 9090
+"""Of the drift sidecar's receiver and its /metrics."""
 
 
 def local_targets(player: LocalPlayer) -> Targets:
@@ -35,7 +38,9 @@ def local_targets(player: LocalPlayer) -> Targets:
                 port = ports[HTTP_PORT]
                 # The port is drawn anew for every pod and kept while its processes restart.
                 name = f"{arm.name}:{port}"
-                found.append(Target(name, roles[arm.name], f"127.0.0.1:{port}"))
+                found.append(
+                    Target(name, roles[arm.name], f"127.0.0.1:{port}", _local_sidecar(arm))
+                )
         return found
 
     return targets
@@ -51,7 +56,25 @@ def cluster_targets(list_pods: Callable[[str], Sequence[dict[str, Any]]]) -> Tar
                 address = pod.get("status", {}).get("podIP")
                 if address and pod.get("status", {}).get("phase") == "Running":
                     host = f"[{address}]" if ":" in address else address
-                    found.append(Target(pod["metadata"]["uid"], role, f"{host}:{HTTP_PORT}"))
+                    sidecar = f"{host}:{SIDECAR_PORT}" if _has_sidecar(pod) else None
+                    name = pod["metadata"]["uid"]
+                    found.append(Target(name, role, f"{host}:{HTTP_PORT}", sidecar))
         return found
 
     return targets
+
+
+def _local_sidecar(arm: ArmStatus) -> str | None:
+    for container, ports in arm.ports.items():
+        if container != MODEL_CONTAINER and SIDECAR_PORT in ports:
+            return f"127.0.0.1:{ports[SIDECAR_PORT]}"
+    return None
+
+
+def _has_sidecar(pod: dict[str, Any]) -> bool:
+    return any(
+        port.get("containerPort") == SIDECAR_PORT
+        for container in pod.get("spec", {}).get("containers", ())
+        if container.get("name") != MODEL_CONTAINER
+        for port in container.get("ports") or ()
+    )

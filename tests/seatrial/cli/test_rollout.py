@@ -14,8 +14,8 @@ from seatrial.cli import cli
 from serving.errors import DataError, GateError, UsageError
 from serving.rollout import read_rollout, with_weight, write_rollout
 from serving.rollout.gate import Phase
-from serving.rollout.store import FOLDER, Runs
-from tests.serving.rollout.test_runner import Site
+from serving.rollout.run.store import FOLDER, Runs
+from tests.serving.rollout.run.test_runner import Site
 from tests.support.gates import plan
 
 Invoke = Callable[..., Result]

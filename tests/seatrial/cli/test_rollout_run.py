@@ -18,7 +18,7 @@ import yaml
 from serving.local.client import LocalPlayer
 from serving.local.orphans import end_at_once
 from serving.rollout import read_rollout
-from serving.rollout.store import FOLDER
+from serving.rollout.run.store import FOLDER
 from tests.serving.local.deploy import Deploy
 from tests.serving.local.load import Load
 from tests.support.tiny import tiny_bundle

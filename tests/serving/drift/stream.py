@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import http.client
 import io
@@ -18,15 +19,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import jsonschema  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.drift import events
 from tests.support import tiny
 
 Columns = dict[str, NDArray[Any]]
 DIGEST = "d" * 64
 ARM = "isvc.tiny-v1-predictor"
 WINDOW = 200
+CONFIG: dict[str, Any] = {
+    "watch": {},
+    "windows": {"detector": "tabular", "p_value": 0.05, "size": WINDOW},
+}
 
 
 def columns(count: int, seed: int) -> Columns:
@@ -58,13 +65,15 @@ def introduction(digest: str = DIGEST, **changes: Any) -> dict[str, Any]:
         "arm": ARM,
         "model": "tiny",
         "contract": tiny.CONTRACT,
-        "config": {"detector": "tabular", "p_value": 0.05, "window": WINDOW},
+        "config": CONFIG,
         "reference": base64.b64encode(REFERENCE).decode(),
         **changes,
     }
 
 
-def rows_event(rows: Columns, event_id: str, digest: str = DIGEST) -> dict[str, Any]:
+def rows_event(
+    rows: Columns, event_id: str, digest: str = DIGEST, when: str = "2026-03-01T12:00:00Z"
+) -> dict[str, Any]:
     """A structured CloudEvent as the tee sends it."""
     count = len(rows["score"])
     return {
@@ -72,7 +81,7 @@ def rows_event(rows: Columns, event_id: str, digest: str = DIGEST) -> dict[str, 
         "type": "io.seatrial.inference.rows",
         "source": f"/seatrial/tiny/{ARM}",
         "id": event_id,
-        "time": "2026-03-01T12:00:00Z",
+        "time": when,
         "datacontenttype": "application/json",
         "data": {
             "digest": digest,
@@ -119,12 +128,14 @@ class Sidecar:
         except OSError:
             return False
 
-    def request(self, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
+    def request(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, bytes]:
         """A request on a connection of its own; a dict is sent as JSON."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
             data = json.dumps(body).encode() if isinstance(body, Mapping) else body
-            connection.request(method, path, data)
+            connection.request(method, path, data, dict(headers or {}))
             response = connection.getresponse()
             return response.status, response.read()
         finally:
@@ -151,7 +162,16 @@ class Sidecar:
             assert self.request("POST", "/events", event) == (202, b"")
 
     def wait_tested(self, windows: int) -> None:
-        wait_until(lambda: self.status()["window"]["tested"] >= windows, f"window {windows}")
+        # Importing Alibi takes a busy machine long.
+        wait_until(lambda: self.status()["window"]["tested"] >= windows, f"window {windows}", 90)
+
+    def wait_rows(self, rows: int) -> None:
+        """Until so many rows are watched, those before a restart included."""
+        wait_until(lambda: (self.status()["timeline"] or [{}])[-1].get("rows", 0) >= rows, "rows")
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
 
     def stop(self) -> int:
         self.process.terminate()
@@ -166,21 +186,34 @@ class Sidecar:
 class Sink:
     """An HTTP server that keeps the events it takes; `answers` are its first statuses."""
 
-    def __init__(self, port: int = 0, answers: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self,
+        port: int = 0,
+        answers: tuple[int, ...] = (),
+        headers: Mapping[str, str] | None = None,
+        delay: float = 0.0,
+    ) -> None:
         self.events: list[dict[str, Any]] = []
         self.attempts = 0
+        self.times: list[float] = []
+        self.wrong: list[str] = []
+        """What the events sent here break: their published schema, or CloudEvents."""
         pending = list(answers)
         sink = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
+                time.sleep(delay)
                 status = pending.pop(0) if pending else 202
                 sink.attempts += 1
+                sink.times.append(time.monotonic())
                 if status < 300:
-                    headers = {k.lower(): v for k, v in self.headers.items()}
-                    sink.events.append({"headers": headers, "data": json.loads(body)})
+                    given = {k.lower(): v for k, v in self.headers.items()}
+                    sink.take({"headers": given, "data": json.loads(body)})
                 self.send_response(status)
+                for name, value in (headers or {}).items() if status >= 300 else ():
+                    self.send_header(name, value)
                 self.send_header("content-length", "0")
                 self.end_headers()
 
@@ -191,9 +224,35 @@ class Sink:
         self.url = f"http://127.0.0.1:{self._server.server_port}/events"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
+    def take(self, event: dict[str, Any]) -> None:
+        headers = event["headers"]
+        self.events.append(event)
+        missing = {"ce-id", "ce-type", "ce-source", "ce-specversion", "ce-time"} - headers.keys()
+        self.wrong += [f"no {name}" for name in missing]
+        if headers["ce-type"].startswith("io.seatrial."):
+            schema = schemas()[headers["ce-dataschema"]]
+            self.wrong += [error.message for error in schema.iter_errors(event["data"])]
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        """The data of the events whose type ends so."""
+        return [e["data"] for e in self.events if e["headers"]["ce-type"].endswith(kind)]
+
+    @property
+    def ids(self) -> list[str]:
+        return [event["headers"]["ce-id"] for event in self.events]
+
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+        assert self.wrong == []
+
+
+@functools.cache
+def schemas() -> dict[str, jsonschema.Draft202012Validator]:
+    """The published schemas by their $id."""
+    folder = Path(events.__file__).parent / "schema"
+    found = [json.loads(file.read_text()) for file in folder.glob("*.json")]
+    return {schema["$id"]: jsonschema.Draft202012Validator(schema) for schema in found}
 
 
 def sha256(data: bytes) -> str:

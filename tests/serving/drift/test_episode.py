@@ -1,65 +1,74 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from serving.drift.episode import Episodes
 
-from serving.drift.detector import TestResult
-from serving.drift.episode import Episode
-
-CLEAN = TestResult("amount", "feature", "values", "ks", 0.5, 0.03)
-MOVED = replace(CLEAN, p_value=1e-9, effect=0.3)
-SCORE = TestResult("score", "score", "values", "ks", 0.4, 0.02)
+WINDOW = 100
 
 
-def transitions(episode: Episode, *windows: TestResult) -> list[str | None]:
-    return [episode.step([result, SCORE]).transition for result in windows]
+def opened(row: int = 1000, onset: int = 900) -> Episodes:
+    episodes = Episodes(WINDOW)
+    episodes.calm(onset, "onset")
+    assert episodes.alarm("watch", row, "now", confirmed=False) == "opened"
+    return episodes
 
 
-def test_an_episode_opens_once_and_closes_once() -> None:
-    found = transitions(Episode(0.05, {}), CLEAN, MOVED, MOVED, MOVED, CLEAN, CLEAN, MOVED)
-    assert found == [None, "opened", None, None, "closed", None, "opened"]
+def test_an_episode_opens_once_however_often_the_alarm_comes() -> None:
+    episodes = opened()
+    assert [episodes.alarm("watch", row, "t", confirmed=False) for row in (1050, 1100)] == [
+        None
+    ] * 2
+    assert (episodes.number, episodes.open) == (1, True)
 
 
-def test_later_windows_need_stronger_evidence_to_open() -> None:
-    weak = replace(MOVED, p_value=0.01)
-    assert transitions(Episode(0.05, {}), weak) == ["opened"]
-    assert transitions(Episode(0.05, {}), *[CLEAN] * 5, weak) == [None] * 6
+def test_it_is_resolved_after_two_quiet_windows() -> None:
+    episodes = opened()
+    assert [episodes.look(row, "t") for row in (1100, 1199, 1200, 1300)] == [
+        *(None, None),
+        "resolved",
+        None,
+    ]
 
 
-def test_what_all_windows_spend_stays_within_the_p_value() -> None:
-    episode = Episode(0.05, {})
-    spent = sum(episode.step([CLEAN, SCORE]).threshold * 2 for _ in range(2000))
-    assert 0.0499 < spent < 0.05
+def test_drift_that_is_seen_again_keeps_it_open() -> None:
+    episodes = opened()
+    episodes.alarm("windows", 1150, "t", confirmed=False)
+    assert [episodes.look(row, "t") for row in (1200, 1349, 1350)] == [None, None, "resolved"]
 
 
-def test_an_open_episode_lasts_while_windows_drift_at_the_p_value_itself() -> None:
-    lasting = replace(MOVED, p_value=0.02)
-    assert transitions(Episode(0.05, {}), MOVED, *[lasting] * 5) == ["opened"] + [None] * 5
+def test_a_shift_that_took_long_to_be_seen_must_be_gone_for_longer() -> None:
+    episodes = opened(row=5000, onset=1000)
+    assert [episodes.look(row, "t") for row in (12_999, 13_000)] == [None, "resolved"]
 
 
-def test_an_effect_that_the_training_period_shows_itself_is_not_drift() -> None:
-    usual = Episode(0.05, {"amount": {"values": 0.25}})
-    assert transitions(usual, MOVED) == [None]
-    assert transitions(usual, replace(MOVED, effect=0.38)) == ["opened"]
+def test_the_next_one_has_the_next_number() -> None:
+    episodes = opened()
+    episodes.look(1200, "t")
+    assert episodes.alarm("windows", 2000, "t", confirmed=False) == "opened"
+    assert episodes.number == 2
 
 
-def test_a_column_that_moves_much_by_itself_can_still_drift() -> None:
-    usual = Episode(0.05, {"amount": {"values": 0.8}})
-    assert transitions(usual, replace(MOVED, effect=0.89)) == [None]
-    assert transitions(usual, replace(MOVED, effect=0.95)) == ["opened"]
+def test_it_is_confirmed_once_the_other_kind_of_detector_sees_it_too() -> None:
+    episodes = opened()
+    episodes.alarm("watch", 1050, "t", confirmed=False)
+    assert episodes.current is not None
+    assert not episodes.current.confirmed
+    episodes.alarm("windows", 1100, "t", confirmed=False)
+    assert episodes.current.confirmed
 
 
-def test_results_are_ranked_by_effect_and_drifted_ones_come_first() -> None:
-    most = replace(MOVED, column="age", effect=0.6)
-    large_but_usual = replace(MOVED, column="hour", effect=0.9)
-    episode = Episode(0.05, {"hour": {"values": 0.8}})
-    verdict = episode.step([SCORE, MOVED, large_but_usual, most])
-    assert [r.column for r in verdict.results][:2] == ["age", "amount"]
-    assert verdict.drifted == {("age", "values"), ("amount", "values")}
+def test_it_escalates_once_when_the_effect_is_major() -> None:
+    episodes = opened()
+    assert [episodes.weigh(psi) for psi in (0.1, 0.3, 0.9)] == [None, "escalated", None]
 
 
-def test_opening_names_also_what_drifts_at_the_p_value_itself() -> None:
-    weaker = replace(MOVED, column="age", p_value=0.01)
-    episode = Episode(0.05, {})
-    for _ in range(10):
-        episode.step([CLEAN, CLEAN])
-    assert episode.step([MOVED, weaker]).drifted == {("amount", "values"), ("age", "values")}
+def test_evidence_that_rows_without_drift_have_too_does_not_keep_it_open() -> None:
+    episodes = opened()
+    # ln(100 rows) + ln 20
+    assert 7.5 < episodes.still(1100) < 7.7
+
+
+def test_it_goes_on_from_its_state() -> None:
+    episodes, again = opened(), Episodes(WINDOW)
+    again.load(episodes.to_json())
+    assert again.to_json() == episodes.to_json()
+    assert again.look(1200, "t") == "resolved"

@@ -11,6 +11,7 @@ import pytest
 from serving.drift.introduction import read_introduction
 from serving.errors import DataError
 from tests.serving.drift.stream import (
+    CONFIG,
     DIGEST,
     REFERENCE,
     columns,
@@ -20,8 +21,8 @@ from tests.serving.drift.stream import (
 )
 
 
-def read(window_rows: int = 0, **changes: Any) -> Any:
-    return read_introduction(json.dumps(introduction(**changes)).encode(), window_rows)
+def read(**changes: Any) -> Any:
+    return read_introduction(json.dumps(introduction(**changes)).encode())
 
 
 def test_knows_the_bundle_and_its_reference() -> None:
@@ -33,8 +34,10 @@ def test_knows_the_bundle_and_its_reference() -> None:
 
 
 def test_watches_only_the_features_the_config_names() -> None:
-    config = {"detector": "tabular", "p_value": 0.05, "window": 200, "features": ["age"]}
-    assert [c.name for c in read(config=config).encoder.columns] == ["age", "score"]
+    assert [c.name for c in read(config={**CONFIG, "features": ["age"]}).encoder.columns] == [
+        "age",
+        "score",
+    ]
 
 
 def test_works_with_a_reference_that_has_no_score() -> None:
@@ -42,10 +45,6 @@ def test_works_with_a_reference_that_has_no_score() -> None:
     del rows["score"]
     packed = base64.b64encode(reference_bytes(rows)).decode()
     assert len(read(reference=packed).encoder.columns) == 4
-
-
-def test_a_window_from_the_settings_replaces_that_of_the_config() -> None:
-    assert read(window_rows=321).config.window == 321
 
 
 def packed(**arrays: Any) -> str:
@@ -59,13 +58,10 @@ def packed(**arrays: Any) -> str:
         ({"arm": "a b"}, "arm"),
         ({"model": "x\r\nce-id: 1"}, "model"),
         ({"contract": {}}, "contract.name"),
-        ({"config": {"detector": "tabular", "p_value": 2, "window": 200}}, "config.p_value"),
-        ({"config": {"detector": "magic", "p_value": 0.1, "window": 200}}, "config.detector"),
-        ({"config": {"detector": "tabular", "p_value": 0.1, "window": 4000}}, "3000 rows"),
-        (
-            {"config": {"detector": "tabular", "p_value": 0.1, "window": 50, "features": ["x"]}},
-            "'x' is not a feature",
-        ),
+        ({"config": {"windows": {"detector": "tabular", "p_value": 2, "size": 50}}}, "p_value"),
+        ({"config": {"windows": {"detector": "magic", "p_value": 0.1, "size": 50}}}, "detector"),
+        ({"config": {"window": 200}}, "config: window"),
+        ({"config": {**CONFIG, "features": ["x"]}}, "'x' is not a feature"),
         ({"reference": "!"}, "reference: not base64"),
         ({"reference": base64.b64encode(b"PK").decode()}, "reference: not an .npz"),
         ({"reference": packed(amount=np.array([]))}, "'age' has 300 rows, not 0"),

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 
-from serving.drift.settings import read_settings
+from serving.drift.settings import Settings, read_settings
 from serving.errors import UsageError
 
 
@@ -31,6 +33,14 @@ def test_the_host_comes_from_the_variable_shared_with_the_predictor() -> None:
         (["--sink", "broker:80"], "broker:80"),
         (["--sink", "http://h:port/"], "http://h:port/"),
         (["--window_rows", "-1"], "-1"),
+        (["--window_rows", "5"], "20 or more"),
+        (["--window_rows", "500", "--window_seconds", "60"], "give one of them"),
+        (["--window_seconds", "nan"], "window_seconds nan"),
+        (["--snapshot_seconds", "0"], "above 0"),
+        (["--quality_share", "2"], "quality_share"),
+        (["--input", "both"], "both"),
+        (["--watch", "perhaps"], "perhaps"),
+        (["--bundle", "/b", "--input", "tee"], "introduces its own bundle"),
         (["--ring_rows", "0"], "ring_rows"),
         (["--nonsense", "1"], "--nonsense"),
         (["--port", "nine"], "nine"),
@@ -39,6 +49,25 @@ def test_the_host_comes_from_the_variable_shared_with_the_predictor() -> None:
 def test_names_the_setting_that_cannot_be(flags: list[str], named: str) -> None:
     with pytest.raises(UsageError, match=named):
         read_settings(flags, {})
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"), [("INPUT", "both"), ("SINK_RATE", "fast"), ("LOGGER_MODE", "response")]
+)
+def test_names_the_value_of_a_variable_that_cannot_be(variable: str, text: str) -> None:
+    with pytest.raises(UsageError, match=f"'{text}'"):
+        read_settings([], {f"SEATRIAL_DRIFT_{variable}": text})
+
+
+def test_every_flag_has_help_that_names_its_variable(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        read_settings(["--help"], {})
+    assert ended.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for setting in fields(Settings):
+        if setting.name != "host":
+            assert f"--{setting.name} " in shown
+            assert f"SEATRIAL_DRIFT_{setting.name.upper()}" in shown
 
 
 def test_names_the_variable_that_is_no_number() -> None:

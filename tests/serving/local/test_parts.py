@@ -94,7 +94,7 @@ def test_envoy_accepts_the_configuration(tmp_path: Path) -> None:
     del config["dynamic_resources"]
     found = clusters(1, backends)["resources"]
     manager = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]
-    [route] = routes(1, {backends[0]: 90, backends[1]: 10}, 15)["resources"]
+    [route] = routes(1, {backends[0]: 90, backends[1]: 10}, 15, "x-user")["resources"]
     del manager["typed_config"]["rds"]
     for resource in (route, *found):
         del resource["@type"]  # discovery wraps each in an Any, a static configuration does not

@@ -21,9 +21,9 @@ from serving.rollout import (
 from serving.rollout.actuators import GitActuator, Health
 from serving.rollout.gate import Phase
 from serving.rollout.gate.chain import verify_chain
-from serving.rollout.lead import lead
-from serving.rollout.lease import FileLease
-from serving.rollout.store import Runs
+from serving.rollout.run.lead import lead
+from serving.rollout.run.lease import FileLease
+from serving.rollout.run.store import Runs
 from tests.support.gates import Traffic, plan
 
 STABLE = RolloutState("tiny", "seatrial", Arm("v1", "pvc://b/v1"))

@@ -23,9 +23,9 @@ from serving.rollout import (
 )
 from serving.rollout.actuators.cluster_lease import ClusterLease
 from serving.rollout.actuators.kubernetes import MANAGER, KubernetesActuator
-from serving.rollout.lead import lead
+from serving.rollout.run.lead import lead
+from serving.rollout.run.store import Runs
 from serving.rollout.sources import Arms, cluster_targets
-from serving.rollout.store import Runs
 from tests.support.gates import Traffic, plan
 from tests.support.kube import Kube
 

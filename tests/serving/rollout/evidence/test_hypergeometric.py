@@ -34,8 +34,27 @@ def _exact(n_c: int, n_s: int, e: int, psi: Fraction) -> float:
 def test_equals_the_sum_in_whole_numbers(n_c: int, n_s: int, part: Fraction, psi: Fraction) -> None:
     e = math.floor(part * (n_c + n_s))
     expected = _exact(n_c, n_s, e, psi)
-    assert float(log_mean_power(n_c, n_s, e, float(psi))) == pytest.approx(
-        expected, rel=1e-13, abs=1e-13
+    one = float(log_mean_power(n_c, n_s, e, float(psi)))
+    assert one == pytest.approx(expected, rel=1e-13, abs=1e-13)
+    # Several odds ratios at once, as a look asks for them.
+    several = log_mean_power(n_c, n_s, e, [float(psi), 1.0, 2.0])
+    assert several[0] == pytest.approx(expected, rel=1e-13, abs=1e-13)
+    assert several[1] == 0.0
+
+
+def test_few_failures_among_very_many_requests_stay_within_the_range_of_floats() -> None:
+    odds = [0.1, 2.0, 25.0]
+    for counts in ((10**6, 100, 100), (10**8, 3 * 10**8, 120), (90, 10**9, 128), (50, 60, 110)):
+        alone = [float(log_mean_power(*counts, psi)) for psi in odds]
+        assert log_mean_power(*counts, odds).tolist() == pytest.approx(alone, rel=1e-12)
+
+
+def test_intervals_and_runs_side_by_side_keep_their_shape() -> None:
+    n_c, e = np.array([[[30]], [[70]]]), np.array([[[3], [5]], [[0], [40]]])
+    found = log_mean_power(n_c, 100 - n_c, e, np.array([1.5, 3.0]))
+    assert found.shape == (2, 2, 2)
+    assert found[1, 1].tolist() == pytest.approx(
+        [float(log_mean_power(70, 30, 40, psi)) for psi in (1.5, 3.0)], rel=1e-12
     )
 
 

@@ -40,7 +40,7 @@ def test_promotes_a_canary_without_any_failure_on_the_slo_alone() -> None:
     while run.phase is Phase.STEP:
         run.look(arm(100), arm(900))
     assert run.kinds[-1] is K.PROMOTE
-    # The last step asks for the mean of both proofs: ln 40 instead of ln 20.
+    # The last step asks for a mean of both proofs: ln 26.7 instead of ln 20.
     assert 300 < run.state.proofs.rates[0].canary[0] <= 500
 
 
@@ -79,7 +79,7 @@ def test_takes_no_step_while_the_newest_evidence_leans_against_the_canary() -> N
         run.split(10_000, canary_rate=0.005, rate=0.005)
     run.look(arm(2500, 25), arm(7500, 38))
     assert run.state.proofs.rates[0].relative.log_e_good > 3
-    assert run.state.proofs.rates[0].since_step() > 1.5
+    assert run.state.proofs.rates[0].since_step > 1.5
     assert "lean against the canary" in run.reason
 
 

@@ -71,7 +71,7 @@ def test_a_decision_that_does_not_follow_from_its_counts_is_named(tmp_path: Path
     entries = read(tmp_path / "audit.jsonl")
     decision = {**entries[3].body["decision"], "action": {"kind": "promote", "weight": None}}
     entries[3] = replace(entries[3], body={**entries[3].body, "decision": decision})
-    assert [step.entry.number for step in replay(entries).different] == [4]
+    assert [step.number for step in replay(entries).different] == [4]
 
 
 def test_a_log_without_its_run_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Offline inference of a table by several workers."""

@@ -1,0 +1,1 @@
+"""From a drift event, or a schedule, to a canary of a model trained on the newest rows."""
