@@ -39,7 +39,7 @@ lock: ## resolve pyproject.toml anew into environments/*.lock
 	@$(PYTHON) environments/build.py lock main drift seldon bench
 
 pipelines: environments ## compile the pipelines to the committed IR
-	@$(BIN)/python -m pipelines.train
+	@$(BIN)/python -m pipelines.compile
 	@$(BIN)/python -m pipelines.resources
 
 manifests: environments ## hydrate the overlays into manifests/rendered (needs kubectl)
@@ -51,6 +51,7 @@ kind: ## bring up kind with KServe and the suite, and check it; BUNDLE=folder
 bench-drift: environments ## delays and false alarms of drift detectors; writes benchmarks/drift
 	@$(PYTHON) environments/build.py build bench
 	@$(BIN)/python -m benchmarks.drift
+	@$(BIN)/python -m benchmarks.drift.ingest --write
 
 bench-rollout: environments ## wrong decisions of rollout tools, simulated; writes benchmarks/rollout
 	@$(BIN)/python -m benchmarks.rollout

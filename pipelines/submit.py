@@ -7,8 +7,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from pipelines.resources import compiled
-from pipelines.upload import connect, upload, version_of
+from pipelines.resources import compiled, version_of
+from pipelines.upload import connect, upload
 from serving.errors import StageError
 
 

@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "serving": ("serving",),
     "serving.bundle": ("serving.errors",),
     "serving.policy": ("serving.errors", "serving.bundle.contract", "serving.bundle.rows"),
+    "serving.seldon": ("serving.errors", "serving.bundle", "serving.policy"),
     "components": ("serving.errors", "serving.bundle", "serving.policy"),
     # It tries the very detector that the sidecar will build.
     "components.fit_drift": (

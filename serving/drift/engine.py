@@ -36,7 +36,7 @@ AT_ONCE = 8192
 """Rows that the worker takes from the ring at a time."""
 TICK = 0.5
 """Seconds between looks at the clock while no rows come."""
-LINGER = 0.03
+LINGER = 0.1
 """Seconds in which rows gather: a step costs far more than another row in it."""
 TESTING = 0.5
 """Seconds of window tests between two looks at the ring."""

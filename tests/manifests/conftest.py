@@ -14,6 +14,11 @@ COMBINATIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "gpu autoscaling": ("overlays/cpu", ("gpu", "autoscaling")),
     "pipelines as resources": ("overlays/cpu", ("pipelines",)),
     "pipelines by a job": ("overlays/cpu", ("pipelines-upload",)),
+    "watched and shut": (
+        "overlays/cpu",
+        ("drift", "monitoring", "security", "security-gateway"),
+    ),
+    "seldon": ("overlays/cpu", ("seldon",)),
     "direct gate": ("overlays/cpu", ("gate-direct",)),
     "all of it": (
         "overlays/cpu",
