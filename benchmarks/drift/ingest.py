@@ -253,11 +253,11 @@ def main(arguments: Sequence[str]) -> int:
         "# Rows that one core takes in",
         "",
         (
-            f"`python -m benchmarks.drift.ingest --seconds {given.seconds:g} --rounds {given.rounds}"
-            f"{' --write' if given.write else ''}`: 33 features (30 numbers, 3 texts), the watch on, no"
-            " Alibi Detect; requests over a loopback socket. Rows per CPU second of the sidecar's"
-            " process (HTTP, decoding, contract check, sketches, watch): median of the rounds, and the"
-            " smallest and largest."
+            f"`python -m benchmarks.drift.ingest --seconds {given.seconds:g}"
+            f" --rounds {given.rounds}{' --write' if given.write else ''}`: 33 features"
+            " (30 numbers, 3 texts), the watch on, no Alibi Detect; requests over a loopback"
+            " socket. Rows per CPU second of the sidecar's process (HTTP, decoding, contract check,"
+            " sketches, watch): median of the rounds, and the smallest and largest."
         ),
         "",
         "| rows come as | rows per CPU second | from | to | asked | | resident MiB |",

@@ -83,8 +83,8 @@ def _chance(losses: Matrix, rows: int) -> Matrix:
 def _favoured(paid: Matrix, losses: Matrix) -> Matrix:
     """[bets], nats a row that keep the guarantee's exponent at KEPT in the best of all stretches.
 
-    A bet that loses k nats a row on average, with a variance of about 2 k, and in that stretch gains
-    e more than that, has the exponent 1 - (e - price) / k.
+    A bet that loses k nats a row on average, with a variance of about 2 k, and in that stretch
+    gains e more than that, has the exponent 1 - (e - price) / k.
     """
     total = np.concatenate([np.zeros((1, paid.shape[1])), paid.cumsum(axis=0)])
     price = np.zeros(paid.shape[1])
