@@ -283,7 +283,8 @@ def test_alerts_fire_when_they_should_and_only_then(
 
 
 def test_every_alert_is_seen_firing_and_seen_silent() -> None:
-    firing, silent = set(), set()
+    firing: set[str] = set()
+    silent: set[str] = set()
     for file in RULES.glob("*.yaml"):
         for test in yaml.safe_load(file.read_text("utf-8"))["tests"]:
             for asked in test["alert_rule_test"]:
