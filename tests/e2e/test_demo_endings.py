@@ -36,17 +36,6 @@ def _kill_serve(run: Demo) -> None:
     run.child("serving.local").kill()
 
 
-def _kill_sidecar(run: Demo) -> None:
-    run.wait_for_stage("drift")
-    run.child("serving.drift").kill()
-
-
-def _kill_receiver(run: Demo) -> None:
-    run.wait_for_stage("drift")
-    run.wait_until(lambda: _has(run, "serving.retrain"), "the receiver", 30)
-    run.child("serving.retrain").kill()
-
-
 def _kill_replay(run: Demo) -> None:
     run.wait_for_step("v2 10 %")
     run.child("seatrial.replay").kill()
@@ -63,12 +52,10 @@ def _kill_gateway(run: Demo) -> None:
         (SMALL, _kill_data, "data"),
         (SMALL, _kill_pipeline, "pipeline"),
         (SMALL, _kill_serve, "serve"),
-        (SMALL, _kill_sidecar, "drift"),
-        (SMALL, _kill_receiver, "drift"),
         (SMALL, _kill_replay, "canary"),
         ((), _kill_gateway, "failing canary"),
     ],
-    ids=["data", "pipeline", "serve", "sidecar", "receiver", "canary", "failing canary"],
+    ids=["data", "pipeline", "serve", "canary", "failing canary"],
 )
 def test_exits_1_when_a_stage_loses_its_process(
     tmp_path: Path, size: tuple[str, ...], sabotage: Callable[[Demo], None], failed: str
