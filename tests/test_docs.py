@@ -16,7 +16,7 @@ from tests.e2e.running import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-WALK = ("bundles", "local", "rollout", "gate", "registry", "batch")
+WALK = ("bundles", "audit", "local", "rollout", "gate", "registry", "batch")
 """Pages that continue one another: a newcomer's way from a table to a promotion."""
 
 
