@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -124,6 +125,13 @@ def run(
         )
         with log_file.open("w", encoding="utf-8") as log:
             return _watch(pipeline, request, scratch, log, on_progress)
+    except StageError as error:
+        # The steps after ingest know the table by its copy only.
+        copy = rf"{re.escape(str((work / 'steps').resolve()))}/[^/]+/ingest/table(/table\.parquet)?"
+        table = str(arguments.get("table", ""))
+        named = StageError(re.sub(copy, lambda _: table, str(error)))
+        named.exit_code = error.exit_code
+        raise named from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
