@@ -21,7 +21,7 @@ CONTRACT = Path(__file__).parents[1] / "contracts" / "ulb_creditcard.json"
 
 @pytest.mark.timeout(240)
 @pytest.mark.usefixtures("drift_python")
-def test_the_served_model_finds_the_fraud_of_day_two(shared_data: Path, tmp_path: Path) -> None:
+def test_the_served_network_finds_the_fraud_of_day_two(shared_data: Path, tmp_path: Path) -> None:
     table = pd.read_parquet(shared_data / "ulb_creditcard_subset.parquet")
     table[table["uniform48h"]].to_parquet(tmp_path / "ulb.parquet", index=False)
     path = run_train(
@@ -30,6 +30,7 @@ def test_the_served_model_finds_the_fraud_of_day_two(shared_data: Path, tmp_path
         tmp_path / "bundles",
         work=tmp_path / "work",
         test_from=86_400.0,
+        family="network",
     )
     bundle = open_bundle(path)
     state = create_deployment(tmp_path / "deploy", bundle, port=free_port())
