@@ -56,9 +56,9 @@ def test_the_table_has_200_000_rows_and_half_to_one_percent_fraud(facts: dict[st
     assert 0.005 <= facts["data"]["positives"] / facts["data"]["rows"] <= 0.01
 
 
-def test_takes_at_most_5_minutes_and_8_gib(told: Demo, facts: dict[str, Any]) -> None:
+def test_takes_at_most_6_minutes_and_8_gib(told: Demo, facts: dict[str, Any]) -> None:
     started, finished = (datetime.fromisoformat(facts[key]) for key in ("started", "finished"))
-    assert (finished - started).total_seconds() <= 300
+    assert (finished - started).total_seconds() <= 360
     assert told.peak_bytes < 8 * 2**30
 
 
