@@ -1,5 +1,5 @@
 """`python -m benchmarks.rollout.reaction`: from evidence to 0 % at a real gateway; writes
-reaction.md. Real predictors, Envoy and clients; the canary fails one row in twenty."""
+reaction.md. Real predictors, Envoy and clients; the canary fails one row in ten."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _markdown(found: Sequence[Reaction]) -> str:
             f"`python -m benchmarks.rollout.reaction`, part of `make bench-rollout`, wrote this on"
             f" {platform.machine()}: {len(found)} runs."
         ),
-        "Real predictors, Envoy and clients; a canary at 25 % that fails one row in twenty; a look",
+        "Real predictors, Envoy and clients; a canary at 25 % that fails one row in ten; a look",
         f"every {LOOK_S:g} s. Measured at the client, up to the last request that the canary got.",
         f"{lost} of all answers failed that the canary's model had not failed itself.",
         "",

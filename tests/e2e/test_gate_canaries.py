@@ -33,6 +33,7 @@ from tests.support.faults import faulty_bundle, slow_bundle
 from tests.support.sender import Answer, Sender
 from tests.support.tiny import model_bytes, tiny_bundle
 
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(240)]
 FORK = multiprocessing.get_context("fork")
 METRICS = (
     {"kind": "errors", "max_rate": 0.01},
@@ -76,14 +77,14 @@ class Site:
     def run(self) -> Run:
         return self.settings.runs.get()
 
-    def enter(self, name: str, made: Bundle, *metrics: dict[str, Any]) -> None:
+    def enter(self, name: str, made: Bundle, *metrics: dict[str, Any], first: int = 10) -> None:
         """The canary, dark and ready, and the plan for it."""
         self.deploy.bundle(name, made)
         self.player.apply(self.deploy.rollout("v1", {name: 0}))
         plan = {
             "format": "seatrial.rollout/1",
             "canary": name,
-            "steps": [25, 50, 100],
+            "steps": [first, 50, 100],
             "metrics": [*METRICS, *metrics],
             "min_seconds": 1.0,
             "min_requests": 30,
@@ -213,7 +214,7 @@ def test_a_canary_with_shifted_scores_is_held_until_a_person_aborts(site: Site) 
     site.run.ask("abort", by="a person")
     assert site.ended(process) is Phase.ROLLED_BACK
     assert gone(site)
-    assert {one.weight for one in site.observations()} <= {0, 25}
+    assert {one.weight for one in site.observations()} <= {0, 10}
     assert failures(site.answers()) == Counter()
 
 
@@ -237,7 +238,7 @@ def pids_of(site: Site, name: str) -> list[int]:
 
 
 def test_a_healthy_canary_is_promoted_and_no_answer_fails(site: Site) -> None:
-    site.enter("healthy", tiny_bundle(site.folder / "made", 0.01), SCORES)
+    site.enter("healthy", tiny_bundle(site.folder / "made", 0.01), SCORES, first=25)
     site.killed_gate(step=1)
     assert site.ended(site.gate()) is Phase.DONE
     rollout = read_rollout(site.deploy.path)

@@ -16,7 +16,7 @@ from tests.serving.local.load import v2_rows
 from tests.support.tiny import rows
 
 PAUSE_S = 0.1
-EVERY = 20
+EVERY = 10
 """One row in so many is one that a faulty model fails on."""
 _FORK = multiprocessing.get_context("fork")
 
@@ -76,7 +76,8 @@ def _send(gateway: str, file: Path, threads: int, stop: Any) -> None:
 
 def _loop(gateway: str, seed: int, stop: Any, out: Any, lock: Any) -> None:
     columns = rows(200, seed)
-    columns["visits"][::EVERY] = 5000
+    # Not all clients at once: that would be a burst.
+    columns["visits"][seed % EVERY :: EVERY] = 5000
     bodies = [
         json.dumps(v2_rows({name: values[i : i + 1] for name, values in columns.items()}))
         for i in range(200)

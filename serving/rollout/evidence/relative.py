@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -71,14 +71,11 @@ class RelativeEvidence:
         check_counts(s, n_s, "stable")
         if x + s == 0 or n_c == 0 or n_s == 0:
             return self
-        odds = np.array([*self.psis, self.psi_max])
-        gains = x * np.log(odds) - log_mean_power(n_c, n_s, x + s, odds)
+        gains = _gains(n_c, x, n_s, s, (*self.psis, self.psi_max))
         return replace(
             self,
-            log_bad=tuple(
-                old + float(gain) for old, gain in zip(self.log_bad, gains, strict=False)
-            ),
-            log_good=self.log_good - float(gains[-1]),
+            log_bad=tuple(old + gain for old, gain in zip(self.log_bad, gains, strict=False)),
+            log_good=self.log_good - gains[-1],
         )
 
     def with_phi(self, phi: float) -> RelativeEvidence:
@@ -113,3 +110,10 @@ class RelativeEvidence:
             log_bad=tuple(found["log_bad"]),
             log_good=found["log_good"],
         )
+
+
+@lru_cache(maxsize=4096)
+def _gains(n_c: int, x: int, n_s: int, s: int, psis: tuple[float, ...]) -> tuple[float, ...]:
+    """What an interval adds to ln E per odds ratio; intervals of a second are often alike."""
+    odds = np.array(psis)
+    return tuple((x * np.log(odds) - log_mean_power(n_c, n_s, x + s, odds)).tolist())

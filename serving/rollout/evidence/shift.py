@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -132,14 +132,22 @@ def shift_gains(
 
     `bins_*` are counts of shape [..., bins]; any leading axes are independent runs.
     """
-    up = odds_ratios(tolerance)
-    odds = np.concatenate([up, 1 / up])
+    odds, log_odds = _both_ways(tolerance)
     x = bins_c[..., None]
     n_c, n_s = bins_c.sum(axis=-1)[..., None, None], bins_s.sum(axis=-1)[..., None, None]
-    logs = x * np.log(odds) - log_mean_power(n_c, n_s, x + bins_s[..., None], odds)
-    both = np.concatenate([logs[..., : len(up)], logs[..., len(up) :]], axis=-2)
+    logs = x * log_odds - log_mean_power(n_c, n_s, x + bins_s[..., None], odds)
+    half = len(odds) // 2
+    both = np.concatenate([logs[..., :half], logs[..., half:]], axis=-2)
     gains = both[..., 1:] - both[..., :1]
     return gains[..., : len(BEYOND)], gains[..., len(BEYOND) :]
+
+
+@lru_cache(maxsize=64)
+def _both_ways(tolerance: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Odds ratios of a bin that grows, then of one that shrinks; and their logarithms."""
+    up = odds_ratios(tolerance)
+    odds = np.concatenate([up, 1 / up])
+    return odds, np.log(odds)
 
 
 def odds_ratios(tolerance: float) -> npt.NDArray[np.float64]:
