@@ -255,9 +255,9 @@ class Story:
         return guard
 
     def _plan(self, role: str) -> Plan:
-        """How far a retrain may move scores is for a table's owner to say: on a table given to the
-        demo, only the canaries made from v2 are held to v2's scores."""
-        return demo_plan(role, scores=self.settings.data is None or role != "v2")
+        """How far a retrain may move scores is for a table's owner to say, who may prefer a model
+        of another family: only the canaries made from v2 are held to v2's scores."""
+        return demo_plan(role, scores=role != "v2")
 
     def _moved(self, title: str) -> None:
         status = self.player.status()
