@@ -56,6 +56,7 @@ bench-drift: environments ## delays and false alarms of drift detectors; writes 
 bench-rollout: environments ## wrong decisions of rollout tools, simulated; writes benchmarks/rollout
 	@$(BIN)/python -m benchmarks.rollout
 	@$(BIN)/python -m benchmarks.rollout.speed
+	@$(BIN)/python -m benchmarks.rollout.reaction
 
 bench-batch: environments ## rows a minute of offline inference on one core; writes benchmarks/batch
 	@$(BIN)/python -m benchmarks.batch --write
