@@ -12,6 +12,7 @@ import shlex
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from kfp import local
 
@@ -25,6 +26,7 @@ def main() -> int:
     images: dict[str, str] = request["interpreters"]
     package = request["pipeline"].replace("-", "_")
     pipeline = import_module(f"pipelines.{package}.pipeline").PIPELINE
+    _without_retries(pipeline.pipeline_spec)
     executors = pipeline.pipeline_spec.deployment_spec["executors"]
     chosen = {
         label.removeprefix("exec-").replace("-", "_"): images[_name(spec["container"]["image"])]
@@ -39,6 +41,13 @@ def main() -> int:
     sys.executable = f"{shlex.quote(sys.executable)} -m pipelines.interpreter"
     tell(result=pipeline(**request["arguments"]).output)
     return 0
+
+
+def _without_retries(spec: Any) -> None:
+    """No second attempt: they are for nodes that go away, and here a user waits to read why."""
+    for component in (spec.root, *spec.components.values()):
+        for task in component.dag.tasks.values():
+            task.ClearField("retry_policy")
 
 
 def _name(image: str) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, NoReturn
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from serving import flags
 from serving.errors import UsageError
+from serving.flags import flag, only_env
 
 PREFIX = "SEATRIAL_DRIFT_"
 CHOICES = {
@@ -38,87 +38,83 @@ _NOT_NEGATIVE = (
 )
 
 
-def _flag(default: Any, text: str, env: str | None = None) -> Any:
-    return field(default=default, metadata={"help": text, "env": env})
-
-
 @dataclass(frozen=True)
 class Settings:
     """A flag wins over its environment variable, that one over the default."""
 
-    port: int = _flag(9090, "port of the HTTP receiver")
+    port: int = flag(9090, "port of the HTTP receiver")
     """TCP port of PUT /bundle, POST /events, POST /labels, /healthz, /status and /metrics."""
-    sink: str = _flag("", "URL that takes the events; empty: events go to the log only", "K_SINK")
+    sink: str = flag("", "URL that takes the events; empty: events go to the log only", "K_SINK")
     """An http or https URL; Knative sets K_SINK where a SinkBinding names the sidecar's pod."""
-    state_dir: str = _flag(
+    state_dir: str = flag(
         "", "folder of snapshots and undelivered events; empty: a restart begins from nothing"
     )
     """One process at a time may use it; on a cluster an emptyDir outlives the container."""
-    snapshot_seconds: float = _flag(5.0, "seconds between snapshots: what a kill can lose")
+    snapshot_seconds: float = flag(5.0, "seconds between snapshots: what a kill can lose")
     """A transition is written at once, whatever this says."""
-    input: str = _flag(
+    input: str = flag(
         "auto", "where rows come from: tee, kserve, or auto: kserve with --bundle, else tee"
     )
     """Rows of the other kind are refused: the same rows counted twice would look like drift."""
-    pair_seconds: float = _flag(
+    pair_seconds: float = flag(
         30.0, "seconds that a KServe request waits for its response; without one it is dropped"
     )
     """A request event has the features, the response event with its id the score."""
-    logger_mode: str = _flag("all", "what the KServe logger sends, its field mode: all or request")
+    logger_mode: str = flag("all", "what the KServe logger sends, its field mode: all or request")
     """In mode request no scores come, so none are compared."""
-    inference_service: str = _flag(
+    inference_service: str = flag(
         "", "InferenceService whose logged payloads are taken; empty: any"
     )
     """Compared with the attribute ce-inferenceservicename."""
-    bundle: str = _flag(
+    bundle: str = flag(
         "", "bundle folder, file: or http(s): URI of its .tar.gz, for a predictor of another make"
     )
     """Our own predictor introduces its bundle itself; then leave this empty."""
-    model: str = _flag("", "model's name with --bundle; empty: the contract's name")
+    model: str = flag("", "model's name with --bundle; empty: the contract's name")
     """Part of each event's source."""
-    arm: str = _flag("", "arm's name with --bundle; empty: 'default'", "SEATRIAL_ARM")
+    arm: str = flag("", "arm's name with --bundle; empty: 'default'", "SEATRIAL_ARM")
     """Tells stable from canary in events; part of each event's source."""
-    watch: str = _flag("config", "the built-in watch: on, off, or config: as the bundle says")
+    watch: str = flag("config", "the built-in watch: on, off, or config: as the bundle says")
     """`off` leaves the window tests alone to open events."""
-    windows: str = _flag("config", "window tests: off, or config: as the bundle says")
+    windows: str = flag("config", "window tests: off, or config: as the bundle says")
     """`off` never imports Alibi Detect."""
-    window_rows: int = _flag(0, "rows in a test window; 0: what the bundle's drift config says")
+    window_rows: int = flag(0, "rows in a test window; 0: what the bundle's drift config says")
     """Replaces size and seconds of the bundle's config."""
-    window_seconds: float = _flag(
+    window_seconds: float = flag(
         0.0, "seconds of rows in a test window; 0: what the bundle's drift config says"
     )
     """Replaces size and seconds of the bundle's config; not together with window_rows."""
-    false_alarm_days: float = _flag(
+    false_alarm_days: float = flag(
         30.0, "the watch opens at most one false event in so many days of the observed traffic"
     )
     """The average run length in rows is this many days at the observed rate."""
-    average_run_length: float = _flag(
+    average_run_length: float = flag(
         0.0, "rows between two false opened events of the watch; 0: from the observed traffic"
     )
     """A fixed number, for traffic that is known or for tests."""
-    quality_share: float = _flag(
+    quality_share: float = flag(
         0.01, "share of a window's rows that must break the contract to raise a quality event"
     )
     """On top of the reference's own share. It is settled again below half of it."""
-    label_rows: int = _flag(250_000, "predictions that wait for their label; 0: labels are off")
+    label_rows: int = flag(250_000, "predictions that wait for their label; 0: labels are off")
     """About 30 bytes each, in memory and in every snapshot."""
-    label_days: float = _flag(30.0, "days that a prediction waits for its label")
+    label_days: float = flag(30.0, "days that a prediction waits for its label")
     """Labels that come later are counted as unknown."""
-    label_classes: str = _flag(
+    label_classes: str = flag(
         "all", "some: one class is labelled sooner or more often, as where only frauds are reported"
     )
     """With `some` only rates within a class are judged."""
-    ring_rows: int = _flag(100_000, "rows kept while detection is behind; older ones are dropped")
+    ring_rows: int = flag(100_000, "rows kept while detection is behind; older ones are dropped")
     """Bounds memory: 100,000 rows of 33 numbers as JSON values are about 150 MB."""
-    outbox_events: int = _flag(10_000, "undelivered events that are kept; more are refused")
+    outbox_events: int = flag(10_000, "undelivered events that are kept; more are refused")
     """On disk with a state_dir, else in memory."""
-    sink_rate: float = _flag(10.0, "events a second that the sink is sent at most")
+    sink_rate: float = flag(10.0, "events a second that the sink is sent at most")
     """Keeps a sink that comes back from being flooded with what waited for it."""
-    heartbeat_seconds: float = _flag(300.0, "seconds between heartbeat events; 0: none")
+    heartbeat_seconds: float = flag(300.0, "seconds between heartbeat events; 0: none")
     """A heartbeat that cannot be delivered at once is forgotten."""
-    metric_features: int = _flag(200, "features that /metrics names; those after them are left out")
+    metric_features: int = flag(200, "features that /metrics names; those after them are left out")
     """Bounds the number of series: about twenty a feature."""
-    host: str = field(default="0.0.0.0", metadata={"only_env": "SEATRIAL_HOST"})  # noqa: S104
+    host: str = only_env("0.0.0.0", "SEATRIAL_HOST")  # noqa: S104
     """Address to listen on."""
 
     def __post_init__(self) -> None:
@@ -162,40 +158,12 @@ def check_url(name: str, url: str) -> None:
 
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     """Settings from the command line and the environment. Raises UsageError."""
-    parser = _Parser(
-        prog="python -m serving.drift",
+    return flags.read_settings(
+        Settings,
+        arguments,
+        environment,
+        program="python -m serving.drift",
         description="Watches the rows beside one predictor and reports drift as CloudEvents.",
+        prefix=PREFIX,
+        choices=CHOICES,
     )
-    values: dict[str, Any] = {}
-    for setting in fields(Settings):
-        kind = type(setting.default)
-        variables = [setting.metadata.get("only_env", PREFIX + setting.name.upper())]
-        if setting.metadata.get("env"):
-            variables.append(setting.metadata["env"])
-        for variable in reversed(variables):
-            if environment.get(variable):
-                values[setting.name] = _convert(variable, environment[variable], kind)
-        if "only_env" not in setting.metadata:
-            parser.add_argument(
-                f"--{setting.name}",
-                type=kind,
-                default=argparse.SUPPRESS,
-                choices=CHOICES.get(setting.name),
-                help=f"{setting.metadata['help']} (default {setting.default!r};"
-                f" env {' or '.join(variables)})",
-            )
-    values.update(vars(parser.parse_args(arguments)))
-    return Settings(**values)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; --help lists the flags")
-
-
-def _convert(variable: str, text: str, kind: type) -> Any:
-    try:
-        return kind(text)
-    except ValueError:
-        wanted = "a whole number" if kind is int else "a number"
-        raise UsageError(f"{variable}={text!r} is not {wanted}") from None

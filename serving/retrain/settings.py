@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from serving import flags
 from serving.errors import UsageError
+from serving.flags import flag, only_env
 from serving.retrain.command import CommandLauncher, CommandSettings
 from serving.retrain.kfp import KfpLauncher, KfpSettings
 from serving.retrain.launcher import Launcher
@@ -19,33 +20,29 @@ PREFIX = "SEATRIAL_RETRAIN_"
 TYPES = ",".join(sorted(Rules().types))
 
 
-def _flag(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
-
-
 @dataclass(frozen=True)
 class Settings:
     """A flag wins over its environment variable, that one over the default."""
 
-    port: int = _flag(9095, "port that takes the events")
-    journal: str = _flag("", "folder that keeps what was received, on a volume that outlives this")
-    types: str = _flag(TYPES, "event types that start a run, with commas between them")
-    severity: str = _flag("warning", f"least severity that starts a run: {', '.join(SEVERITIES)}")
-    cooldown_seconds: float = _flag(21_600.0, "from the end of a model's run to its next")
-    hold_seconds: float = _flag(86_400.0, "that an event may wait for its run")
-    patience_seconds: float = _flag(86_400.0, "after which a run that never ends blocks no other")
-    poll_seconds: float = _flag(10.0, "between looks at a run that is active")
-    launcher: str = _flag("kfp", "what starts a run: kfp, or command for one on this machine")
-    kfp_url: str = _flag("", "of the KFP API server, such as http://ml-pipeline.kubeflow:8888")
-    kfp_pipeline: str = _flag("", "name of the pipeline that retrains")
-    kfp_namespace: str = _flag("", "of the profile, in KFP's multi-user mode")
-    kfp_experiment: str = _flag("Default", "that the runs belong to")
-    kfp_token_file: str = _flag("", "of a ServiceAccount token for audience pipelines.kubeflow.org")
-    parameters: str = _flag(
+    port: int = flag(9095, "port that takes the events")
+    journal: str = flag("", "folder that keeps what was received, on a volume that outlives this")
+    types: str = flag(TYPES, "event types that start a run, with commas between them")
+    severity: str = flag("warning", f"least severity that starts a run: {', '.join(SEVERITIES)}")
+    cooldown_seconds: float = flag(21_600.0, "from the end of a model's run to its next")
+    hold_seconds: float = flag(86_400.0, "that an event may wait for its run")
+    patience_seconds: float = flag(86_400.0, "after which a run that never ends blocks no other")
+    poll_seconds: float = flag(10.0, "between looks at a run that is active")
+    launcher: str = flag("kfp", "what starts a run: kfp, or command for one on this machine")
+    kfp_url: str = flag("", "of the KFP API server, such as http://ml-pipeline.kubeflow:8888")
+    kfp_pipeline: str = flag("", "name of the pipeline that retrains")
+    kfp_namespace: str = flag("", "of the profile, in KFP's multi-user mode")
+    kfp_experiment: str = flag("Default", "that the runs belong to")
+    kfp_token_file: str = flag("", "of a ServiceAccount token for audience pipelines.kubeflow.org")
+    parameters: str = flag(
         '{"event_id": "{event_id}"}', "of a run, as a JSON object; texts may have {places}"
     )
-    command: str = _flag("[]", "for launcher command: a JSON list; texts may have {places}")
-    host: str = field(default="0.0.0.0", metadata={"only_env": "SEATRIAL_HOST"})  # noqa: S104
+    command: str = flag("[]", "for launcher command: a JSON list; texts may have {places}")
+    host: str = only_env("0.0.0.0", "SEATRIAL_HOST")  # noqa: S104
 
     def __post_init__(self) -> None:
         """Raises UsageError naming the setting and its value."""
@@ -94,38 +91,14 @@ class Settings:
 
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     """Settings from the command line and the environment. Raises UsageError."""
-    parser = _Parser(
-        prog="python -m serving.retrain",
+    return flags.read_settings(
+        Settings,
+        arguments,
+        environment,
+        program="python -m serving.retrain",
         description="Receives drift events and starts retraining runs.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        prefix=PREFIX,
     )
-    values: dict[str, Any] = {}
-    for setting in fields(Settings):
-        kind = type(setting.default)
-        variable = setting.metadata.get("only_env", PREFIX + setting.name.upper())
-        if environment.get(variable):
-            values[setting.name] = _convert(variable, environment[variable], kind)
-        if "only_env" not in setting.metadata:
-            parser.add_argument(
-                f"--{setting.name}",
-                type=kind,
-                default=argparse.SUPPRESS,
-                help=f"{setting.metadata['help']} (env {variable})",
-            )
-    values.update(vars(parser.parse_args(arguments)))
-    return Settings(**values)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; --help lists the flags")
-
-
-def _convert(variable: str, text: str, kind: type) -> Any:
-    try:
-        return kind(text)
-    except ValueError:
-        raise UsageError(f"{variable}={text!r} is not a number") from None
 
 
 def _json(setting: str, text: str, kind: type) -> Any:

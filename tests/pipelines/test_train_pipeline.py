@@ -210,5 +210,5 @@ def test_a_step_that_is_killed_fails_the_run(
         children = psutil.Process(training.pid).children(recursive=True)
         steps = [c for c in children if "kfp.dsl.executor_main" in c.cmdline()[1:3]]
     steps[0].kill()
-    assert training.wait(timeout=60) != 0
+    assert training.wait(timeout=20) != 0
     assert not (tmp_path / "bundles").exists()

@@ -2,49 +2,36 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
 
+from serving import flags
 from serving.errors import UsageError
+from serving.flags import flag
 from serving.rollout.run.parts import GateSettings
 
 PREFIX = "SEATRIAL_GATE_"
 _CHOICES = {"actuator": ("git", "kubernetes"), "source": ("predictors", "prometheus")}
 
 
-def _flag(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
-
-
 @dataclass(frozen=True)
 class Settings:
     """A flag wins over its environment variable, which wins over the default."""
 
-    actuator: str = _flag("git", "who makes a move: a commit (git) or the gate itself (kubernetes)")
-    folder: Path = field(
-        default=Path("."),
-        metadata={"help": "folder of rollout.yaml; in the repository where there is one"},
+    actuator: str = flag("git", "who makes a move: a commit (git) or the gate itself (kubernetes)")
+    folder: Path = flag(Path("."), "folder of rollout.yaml; in the repository where there is one")
+    repository: str = flag("", "URL of the Git repository to commit to (actuator git)")
+    branch: str = flag("main", "its branch")
+    clone: Path = flag(Path("/var/lib/seatrial/repository"), "where it is cloned to")
+    plan: Path = flag(Path("/etc/seatrial/plan.yaml"), "plan for a folder without plan.yaml")
+    runs: Path = flag(
+        Path("/var/lib/seatrial/runs"), "where records and audit logs of runs are kept"
     )
-    repository: str = _flag("", "URL of the Git repository to commit to (actuator git)")
-    branch: str = _flag("main", "its branch")
-    clone: Path = field(
-        default=Path("/var/lib/seatrial/repository"), metadata={"help": "where it is cloned to"}
-    )
-    plan: Path = field(
-        default=Path("/etc/seatrial/plan.yaml"),
-        metadata={"help": "plan for a folder without plan.yaml"},
-    )
-    runs: Path = field(
-        default=Path("/var/lib/seatrial/runs"),
-        metadata={"help": "where records and audit logs of runs are kept"},
-    )
-    source: str = _flag("predictors", "who counts: the predictors' /metrics, or prometheus")
-    prometheus_url: str = _flag("", "its URL")
-    every_seconds: float = _flag(30.0, "pause between two looks for a canary")
-    port: int = _flag(8080, "port of /metrics")
+    source: str = flag("predictors", "who counts: the predictors' /metrics, or prometheus")
+    prometheus_url: str = flag("", "its URL")
+    every_seconds: float = flag(30.0, "pause between two looks for a canary")
+    port: int = flag(8080, "port of /metrics")
 
     def __post_init__(self) -> None:
         """Raises UsageError naming the setting and its value."""
@@ -81,32 +68,11 @@ class Settings:
 
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     """Settings from the command line and the environment. Raises UsageError."""
-    parser = _Parser(prog="python -m serving.rollout.standing", description=__doc__)
-    values: dict[str, Any] = {}
-    for setting in fields(Settings):
-        kind = type(setting.default)
-        kind = Path if issubclass(kind, Path) else kind
-        variable = PREFIX + setting.name.upper()
-        # A ConfigMap's empty value is no value.
-        if environment.get(variable):
-            values[setting.name] = _convert(variable, environment[variable], kind)
-        parser.add_argument(
-            f"--{setting.name}",
-            type=kind,
-            default=argparse.SUPPRESS,
-            help=f"{setting.metadata['help']} (env {variable}; default: {setting.default})",
-        )
-    values.update(vars(parser.parse_args(arguments)))
-    return Settings(**values)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; --help lists the flags")
-
-
-def _convert(variable: str, text: str, kind: type) -> Any:
-    try:
-        return kind(text)
-    except ValueError:
-        raise UsageError(f"{variable}={text!r} is not a number") from None
+    return flags.read_settings(
+        Settings,
+        arguments,
+        environment,
+        program="python -m serving.rollout.standing",
+        description=__doc__,
+        prefix=PREFIX,
+    )
