@@ -17,8 +17,10 @@ demo: ## from a table to a canary on this machine; KEEP=1 leaves it running, POR
 	@$(MAKE) --no-print-directory environments
 	@$(BIN)/seatrial demo --port $(PORT) $(if $(filter 1,$(KEEP)),--keep) $(DEMO)
 
-test: environments check ## every check and test; STRICT=1 makes a skip a failure
-	@$(PYTHON) environments/build.py build seldon
+test: ## every check and test; STRICT=1 makes a skip a failure
+	@$(PYTHON) environments/build.py check
+	@$(PYTHON) environments/build.py build main drift seldon
+	@$(MAKE) --no-print-directory check
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone"
 	@$(BIN)/python -m pytest -m alone
 
