@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from serving.errors import GateError
 from serving.rollout.actuators.actuator import Health, Plane
+from serving.rollout.git_command import run_git
 from serving.rollout.overlay import read_rollout, rollout_file, write_rollout
 from serving.rollout.state import RolloutState
 
-TIMEOUT_S = 60.0
 LOCK_WAIT_S = 5.0
 PUSH_TRIES = 3
 AUTHOR = ("-c", "user.name=seatrial gate", "-c", "user.email=gate@localhost")
@@ -108,21 +106,4 @@ class GitActuator:
                 return
 
     def _git(self, *arguments: str) -> str:
-        command = next(word for word in arguments if word != "-c" and "=" not in word)
-        try:
-            done = subprocess.run(
-                ["git", *arguments],
-                cwd=self._file.parent,
-                env={**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"},
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=TIMEOUT_S,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise GateError(f"git {command} in {self._folder} failed: {error}") from None
-        if done.returncode:
-            said = " ".join(done.stderr.split())
-            raise GateError(f"git {command} in {self._folder} failed: {said}")
-        return done.stdout.strip()
+        return run_git(self._file.parent, *arguments)

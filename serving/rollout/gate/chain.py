@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -17,11 +15,11 @@ from serving.rollout.documents import parse_documents
 from serving.rollout.gate.audit import Entry, verify
 from serving.rollout.gate.replay import replay
 from serving.rollout.gate.state import HOLD, Action, ActionKind, Model
+from serving.rollout.git_command import run_git
 from serving.rollout.state import RolloutState
 
 RUN_TRAILER = "Canary-Run"
 EVIDENCE_TRAILER = "Evidence-SHA256"
-_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -180,7 +178,7 @@ def _commits(file: Path) -> list[_Commit]:
         f"%(trailers:key={key},valueonly,separator=%x20)" for key in (RUN_TRAILER, EVIDENCE_TRAILER)
     )
     layout = f"--format=%H%x1f%an%x1f{trailers}"
-    text = _git(file.parent, "log", "--reverse", layout, "--", file.name)
+    text = run_git(file.parent, "log", "--reverse", layout, "--", file.name)
     found = []
     for line in text.splitlines():
         sha, author, run, evidence = line.split("\x1f")
@@ -190,29 +188,7 @@ def _commits(file: Path) -> list[_Commit]:
 
 def _state(file: Path, sha: str) -> RolloutState:
     name = f"{file.name} of commit {sha[:12]}"
-    documents = parse_documents(_git(file.parent, "show", f"{sha}:./{file.name}"), Path(name))
+    documents = parse_documents(run_git(file.parent, "show", f"{sha}:./{file.name}"), Path(name))
     if len(documents) != 1:
         raise ManifestError(f"{name}: {len(documents)} documents; a rollout is one patch")
     return from_patch(documents[0], name)
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    try:
-        done = subprocess.run(
-            ["git", *arguments],
-            cwd=folder,
-            env={**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise GateError(f"git {arguments[0]} in {folder} failed: {error}") from None
-    if done.returncode:
-        raise GateError(
-            f"git {arguments[0]} in {folder} failed: {' '.join(done.stderr.split())}; give the"
-            " rollout.yaml in its Git work tree"
-        )
-    return done.stdout

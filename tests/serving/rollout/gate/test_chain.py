@@ -195,5 +195,5 @@ def test_finds_commits_out_of_the_order_of_their_evidence(release: Release) -> N
 
 
 def test_a_rollout_outside_of_git_is_refused(release: Release, tmp_path: Path) -> None:
-    with pytest.raises(GateError, match="Git work tree"):
+    with pytest.raises(GateError, match="not a git repository"):
         verify_chain(release.audit, rollout=tmp_path / "rollout.yaml")
