@@ -49,7 +49,7 @@ class AlibiTabular(Windowed):
         self._counts = [_counts(reference[:, i]) for i in range(NUMBERS, len(NAMES))]
 
     def statistic(self, window: Rows) -> float:
-        from scipy.stats import (  # type: ignore[import-untyped]  # noqa: PLC0415
+        from scipy.stats import (  # noqa: PLC0415
             chi2_contingency,
         )
 
@@ -92,7 +92,7 @@ class Evidently(Windowed):
         self._shares = [_counts(reference[:, i]) for i in range(NUMBERS, len(NAMES))]
 
     def statistic(self, window: Rows) -> float:
-        from scipy.spatial.distance import (  # type: ignore[import-untyped]  # noqa: PLC0415
+        from scipy.spatial.distance import (  # noqa: PLC0415
             jensenshannon,
         )
         from scipy.stats import wasserstein_distance  # noqa: PLC0415

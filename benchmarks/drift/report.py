@@ -11,7 +11,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from scipy.stats import chi2  # type: ignore[import-untyped]
+from scipy.stats import chi2
 
 from benchmarks.drift.comparison import CLEAN_ROWS as COMPARED_ROWS
 from benchmarks.drift.comparison import CLEAN_STREAMS, COMPARED, RUN_LENGTH, Played

@@ -9,7 +9,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import stats
 
 from benchmarks.rollout import kayenta
 from benchmarks.rollout.gate import Gate

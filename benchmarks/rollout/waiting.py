@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import stats
 
 from benchmarks.rollout.gate import PLAN, Rate
 from benchmarks.rollout.traffic import MAX_RATE

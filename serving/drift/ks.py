@@ -19,7 +19,7 @@ class SortedReference:
 
     def test(self, values: Matrix) -> tuple[float, float]:
         """(p-value, D) of values [m] without NaN, m > 0."""
-        from scipy.stats import kstwo  # type: ignore[import-untyped]  # noqa: PLC0415
+        from scipy.stats import kstwo  # noqa: PLC0415
 
         ordered = np.sort(values)
         n, m = len(self._ordered), len(ordered)

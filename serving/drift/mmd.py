@@ -64,7 +64,7 @@ def tail_probability(statistic: float, permuted: Matrix) -> float:
     hits = int((permuted >= statistic).sum())
     if hits >= FEWEST_HITS:
         return hits / len(permuted)
-    from scipy.stats import pearson3  # type: ignore[import-untyped]  # noqa: PLC0415
+    from scipy.stats import pearson3  # noqa: PLC0415
 
     deviation = permuted.std()
     if deviation == 0:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from benchmarks.rollout import kayenta, speed
 from benchmarks.rollout.gate import PLAN, SETTLED, Gate
@@ -78,7 +79,6 @@ def test_decides_look_by_look_as_the_gate_does(name: str) -> None:
 
 
 def test_mann_whitney_equals_scipys_with_ties() -> None:
-    stats = pytest.importorskip("scipy.stats")
     rng = np.random.default_rng(0)
     a, b = rng.poisson(3, (4, 3, 50)) / 120, rng.poisson(2, (4, 3, 50)) / 1080
     found = kayenta.judged(kayenta.Points(a, b), tolerance=0.0)

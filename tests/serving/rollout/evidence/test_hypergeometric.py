@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from serving.rollout.evidence import PSIS, log_mean_power
 
@@ -65,7 +66,6 @@ def test_intervals_and_runs_side_by_side_keep_their_shape() -> None:
 def test_likelihood_ratio_equals_scipys_noncentral_law(
     n_c: int, n_s: int, e: int, psi: float
 ) -> None:
-    stats = pytest.importorskip("scipy.stats")
     law, null = (stats.nchypergeom_fisher(n_c + n_s, n_c, e, odds) for odds in (psi, 1.0))
     for x in {int(null.mean()), min(n_c, e, int(law.mean()) + 2)}:
         if null.pmf(x) < 1e-280:

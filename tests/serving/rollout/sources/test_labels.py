@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 from prometheus_client import Counter
@@ -13,6 +16,8 @@ from serving.local.status import ArmStatus, Status
 from serving.rollout.gate.observation import ArmCounts, LabelCohort
 from serving.rollout.sources import Arms, Look, PredictorSource, Snapshot, Target
 from serving.rollout.sources.targets import cluster_targets, local_targets
+from tests.serving.drift.stream import Sidecar as LiveSidecar
+from tests.serving.drift.stream import columns, wait_until
 from tests.support.counted import CountedPod
 
 ARMS = Arms("tiny", "seatrial", "v1", "v2")
@@ -140,6 +145,28 @@ def test_a_restarted_predictor_does_not_bring_its_labels_again(site: Site) -> No
     site.pods["v2"].answer(2)
     site.sidecars["v2"].label(7, wrong=1)
     assert cohorts(site.look().counts.canary) == [(7, 1, 1)]
+
+
+def test_a_real_sidecars_labels_reach_the_gate_with_their_age(site: Site, tmp_path: Path) -> None:
+    """Rows of 1 March, labelled on 8 March by their ids; the tiny model's scores decide who was
+    right."""
+    sidecar = LiveSidecar(Path(sys.executable), tmp_path / "log")
+    try:
+        sidecar.introduce(config={"watch": {}})
+        rows = columns(100, seed=1)
+        sidecar.send(rows, "x")
+        beside = [Target("v1", "stable", site.pods["v1"].address, f"127.0.0.1:{sidecar.port}")]
+        source = PredictorSource(lambda _: beside, labels=True)
+        before = source.look(ARMS, None, 2000.0)
+        when = "2026-03-08T12:00:01Z"
+        labels = [{"id": f"x-0-{n}", "outcome": n < 4, "time": when} for n in range(100)]
+        assert sidecar.request("POST", "/labels", json.dumps(labels).encode())[0] == 202
+        wait_until(lambda: sidecar.status()["labels"]["labelled"] == 100, "labels")
+        found = source.look(ARMS, before.snapshot, 2060.0).counts
+    finally:
+        sidecar.kill()
+    # Every row was approved: the four that turned out positive were wrong.
+    assert cohorts(found.stable) == [(7, 100, 4)]
 
 
 def test_a_run_that_asks_for_labels_does_not_begin_without_a_sidecar(site: Site) -> None:
