@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 SMALL = ("--customers", "400", "--days", "45")
-"""For tests of how a story ends badly before its gate has decided anything."""
+"""For tests of how a story ends badly: enough for v2 to be promoted."""
 
 
 class Demo:

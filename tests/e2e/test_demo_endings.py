@@ -53,7 +53,7 @@ def _kill_gateway(run: Demo) -> None:
         (SMALL, _kill_pipeline, "pipeline"),
         (SMALL, _kill_serve, "serve"),
         (SMALL, _kill_replay, "canary"),
-        ((), _kill_gateway, "failing canary"),
+        (SMALL, _kill_gateway, "failing canary"),
     ],
     ids=["data", "pipeline", "serve", "canary", "failing canary"],
 )
@@ -99,7 +99,7 @@ def test_ends_every_child_within_5_s_of_a_signal(
 
 def test_the_next_command_ends_what_a_killed_demo_left(tmp_path: Path) -> None:
     with demo(tmp_path, *SMALL) as run:
-        run.wait_for_step("v2 10 %")
+        run.wait_for_stage("canary")
         processes = run.processes()
         run.process.kill()
         run.process.wait()
