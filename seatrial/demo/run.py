@@ -80,7 +80,7 @@ def _tell(story: Story, facts: Facts, console: Console, quiet: bool) -> None:
         "data": story.data,
         "pipeline": story.pipeline,
         "serve": story.serve,
-        **({"drift": story.drift} if story.settings.retrain else {}),
+        **({"drift": story.drift} if story.settings.data is None else {}),
         "canary": story.canary,
         "failing canary": story.failing_canary,
         "shifted canary": story.shifted_canary,

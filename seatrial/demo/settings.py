@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from seatrial.simulator import SimulatorSettings
-
 
 @dataclass(frozen=True)
 class DemoSettings:
@@ -17,11 +15,9 @@ class DemoSettings:
     data: Path | None = None
     """CSV or Parquet; None: the transaction simulator."""
     contract: Path | None = None
-    customers: int = SimulatorSettings.customers
-    days: int = SimulatorSettings.days
-    retrain: bool = False
-    """The simulated amounts shift, and the canary is what the drift event's retraining made; that
-    training shares the cores with the traffic and takes some minutes more."""
+    customers: int = 1_760
+    days: int = 75
+    """As many transactions as the simulator's own defaults give, over time enough for a shift."""
     seed: int = 20_260_901
     port: int = 8080
     """The gateway's port on 127.0.0.1, HTTP and gRPC."""

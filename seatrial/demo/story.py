@@ -83,7 +83,7 @@ class Story:
                 seed=self.settings.seed,
                 customers=self.settings.customers,
                 days=self.settings.days,
-                injections=(injection(self.settings.days),) if self.settings.retrain else (),
+                injections=(injection(self.settings.days),),
             )
             self.progress(f"simulating {wanted.customers:,} customers for {wanted.days} days")
             table, self._contract = self._in_child(
@@ -98,7 +98,7 @@ class Story:
                 "table": table,
                 "contract_file": self._contract,
                 "folder": folder,
-                "shares": SHIFTED_SHARES if self.settings.retrain else PLAIN,
+                "shares": SHIFTED_SHARES if self.settings.data is None else PLAIN,
             },
         )
         summary = self.facts.data["data"] = self._cut.summary

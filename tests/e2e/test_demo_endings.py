@@ -36,8 +36,20 @@ def _kill_serve(run: Demo) -> None:
     run.child("serving.local").kill()
 
 
+def _kill_sidecar(run: Demo) -> None:
+    run.wait_for_stage("drift")
+    run.child("serving.drift").kill()
+
+
+def _kill_receiver(run: Demo) -> None:
+    run.wait_for_stage("drift")
+    run.wait_until(lambda: _has(run, "serving.retrain"), "the receiver", 30)
+    run.child("serving.retrain").kill()
+
+
 def _kill_replay(run: Demo) -> None:
-    run.wait_for_step("v2 10 %")
+    run.wait_for_stage("drift")
+    run.wait_until(lambda: _has(run, "seatrial.replay"), "the replay", 30)
     run.child("seatrial.replay").kill()
 
 
@@ -52,10 +64,12 @@ def _kill_gateway(run: Demo) -> None:
         (SMALL, _kill_data, "data"),
         (SMALL, _kill_pipeline, "pipeline"),
         (SMALL, _kill_serve, "serve"),
-        (SMALL, _kill_replay, "canary"),
+        (SMALL, _kill_sidecar, "drift"),
+        (SMALL, _kill_receiver, "drift"),
+        (SMALL, _kill_replay, "drift"),
         (SMALL, _kill_gateway, "failing canary"),
     ],
-    ids=["data", "pipeline", "serve", "canary", "failing canary"],
+    ids=["data", "pipeline", "serve", "sidecar", "receiver", "replay", "failing canary"],
 )
 def test_exits_1_when_a_stage_loses_its_process(
     tmp_path: Path, size: tuple[str, ...], sabotage: Callable[[Demo], None], failed: str
@@ -99,7 +113,7 @@ def test_ends_every_child_within_5_s_of_a_signal(
 
 def test_the_next_command_ends_what_a_killed_demo_left(tmp_path: Path) -> None:
     with demo(tmp_path, *SMALL) as run:
-        run.wait_for_stage("canary")
+        run.wait_for_stage("drift")
         processes = run.processes()
         run.process.kill()
         run.process.wait()

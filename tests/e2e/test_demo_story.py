@@ -17,6 +17,7 @@ import pytest
 from components.train.model import load_model, scores
 from pipelines.local import step_output
 from seatrial.demo.guard import demo_plan
+from seatrial.demo.shift import SHIFTED
 from seatrial.replay import read_rows
 from serving.bundle import open_bundle
 from serving.rollout.gate import parse_plan
@@ -45,7 +46,7 @@ def test_every_stage_ends_as_it_must(facts: dict[str, Any]) -> None:
     assert [(s["name"], s["ok"]) for s in facts["stages"]] == [
         (name, True)
         for name in (
-            *("data", "pipeline", "serve", "canary"),
+            *("data", "pipeline", "serve", "drift", "canary"),
             *("failing canary", "shifted canary", "report"),
         )
     ]
@@ -77,6 +78,23 @@ def test_sixteen_connections_get_every_answer(facts: dict[str, Any]) -> None:
     assert (gateway["connections"], gateway["errors"]) == (16, 0)
     assert gateway["p50_ms"] <= gateway["p99_ms"]
     assert 0 <= gateway["under_100ms"] <= 1
+
+
+def test_the_shift_leads_to_an_event_a_run_a_promotion_and_the_events_end(
+    told: Demo, facts: dict[str, Any]
+) -> None:
+    loop, (v1, v2, *_) = facts["drift"], facts["bundles"]
+    opened, resolved = loop["opened"], loop["resolved"]
+    assert opened["type"] == "io.seatrial.drift.opened"
+    assert opened["data"]["bundle"] == v1["digest"]
+    assert opened["data"]["features"][0]["name"] in SHIFTED
+    assert resolved["type"] == "io.seatrial.drift.resolved"
+    assert opened["time"] < resolved["time"]
+    runs = {e["id"]: e["run"] for e in loop["receiver"]["events"] if e["run"]}
+    assert list(runs) == [opened["id"]]
+    log = (told.run / "retrain" / "runs" / runs[opened["id"]] / "log").read_text()
+    assert v2["name"] in log
+    assert "What moved first, and how much" in (told.run / "report.html").read_text()
 
 
 def test_the_weights_follow_the_gate(facts: dict[str, Any]) -> None:
