@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from serving.errors import FileError
+from serving.whole import replacing
 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Writes atomically; makes the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise
+    with replacing(path) as partial:
+        partial.write_bytes(data)
 
 
 def write_json(path: Path, value: Any) -> None:

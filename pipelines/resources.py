@@ -14,7 +14,8 @@ from typing import Any
 
 import yaml
 
-from serving.rollout.documents import dump_document, write_text
+from serving.rollout.documents import dump_document
+from serving.whole import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "manifests" / "components" / "pipelines"

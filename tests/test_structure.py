@@ -14,10 +14,10 @@ OURS = ("components", "pipelines", "seatrial", "serving")
 # For each part, what of ours it may import beside itself. The longest name that fits decides.
 MAY_IMPORT = {
     "serving": ("serving",),
-    "serving.bundle": ("serving.errors",),
+    "serving.bundle": ("serving.errors", "serving.whole"),
     "serving.policy": ("serving.errors", "serving.bundle.contract", "serving.bundle.rows"),
     "serving.seldon": ("serving.errors", "serving.bundle", "serving.policy"),
-    "components": ("serving.errors", "serving.bundle", "serving.policy"),
+    "components": ("serving.errors", "serving.whole", "serving.bundle", "serving.policy"),
     # It tries the very detector that the sidecar will build.
     "components.fit_drift": (
         *("components", "serving.errors", "serving.bundle", "serving.policy"),
@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "components.deploy": ("components", "serving.errors", "serving.rollout"),
     "components.promote": ("components", "serving.errors", "serving.rollout"),
     "pipelines": (
-        *("components", "serving.errors", "serving.lifeline"),
+        *("components", "serving.errors", "serving.whole", "serving.lifeline"),
         *("serving.bundle", "serving.policy", "serving.rollout"),
     ),
     "seatrial": OURS,

@@ -1,7 +1,6 @@
-"""`python -m benchmarks.serving.queue`: shared runs and a burst, on the 30→1024→1024→512→1 model.
+"""`python -m benchmarks.serving.queue`: requests that share a run of the 30→1024→1024→512→1 model.
 
-Batching: rows per second and core with and without it, at one connection and at 64. Burst: ten
-times the connections that saturate the model, then what a quiet client sees.
+Rows per second and core with and without it, at one connection and at 64.
 """
 
 from __future__ import annotations
@@ -11,16 +10,14 @@ import json
 import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks.serving import models
 from benchmarks.serving.payloads import task
-from benchmarks.serving.processes import Load, cpu_seconds, predictor, resident_mib, stop
+from benchmarks.serving.processes import Load, cpu_seconds, predictor, stop
 
 CONNECTIONS = (1, 64)
-BURST_CONNECTIONS = 640
 
 
 def batching(seconds: float, rounds: int) -> list[dict[str, Any]]:
@@ -56,38 +53,9 @@ def batching(seconds: float, rounds: int) -> list[dict[str, Any]]:
     return found
 
 
-def burst(seconds: float) -> dict[str, Any]:
-    folder = Path(tempfile.mkdtemp(prefix="seatrial-bench-"))
-    log = folder / "log"
-    bundle = models.bundle(folder, models.LARGE).path
-    load = Load(log)
-    process, http, grpc = predictor(bundle, log)
-    job = task("v2", 1, (http, grpc))
-    try:
-        load.run({**job, "connections": 64, "seconds": 2})
-        quiet = load.run({**job, "connections": 4, "seconds": 2})
-        memory = resident_mib(process.pid)
-        storm = load.run({**job, "connections": BURST_CONNECTIONS, "seconds": seconds})
-        peak = resident_mib(process.pid)
-        time.sleep(1)
-        after = load.run({**job, "connections": 4, "seconds": 2})
-    finally:
-        load.stop()
-        stop([process])
-    keys = ("statuses", "p50_ms", "p99_ms", "max_ms")
-    return {
-        "seconds": seconds,
-        "connections": BURST_CONNECTIONS,
-        "before": {key: quiet[key] for key in keys},
-        "burst": {key: storm[key] for key in keys},
-        "after": {key: after[key] for key in keys},
-        "resident_mib": [round(memory, 1), round(peak, 1)],
-    }
-
-
 def table(results: dict[str, Any]) -> str:
     lines = [
-        "# Shared runs and a burst",
+        "# Shared runs",
         "",
         (
             f"`{results['command']}`: the 30→1024→1024→512→1 model, V2 JSON, one row a request, the"
@@ -110,26 +78,6 @@ def table(results: dict[str, Any]) -> str:
             )
             shared = "yes" if server == "batches" else "no"
             lines.append(f"| {connections} | {shared} | {rate:,.0f} | {wait:.2f} |")
-    if "burst" in results:
-        storm = results["burst"]
-        lines += [
-            "",
-            (
-                f"Burst: {storm['connections']} connections for {storm['seconds']:g} s, resident"
-                f" memory {storm['resident_mib'][0]} MiB before and"
-                f" {storm['resident_mib'][1]} MiB after it."
-            ),
-            "",
-            "| | answers by status | p50 ms | p99 ms | longest ms |",
-            "|---|---|---|---|---|",
-        ]
-        for when in ("before", "burst", "after"):
-            cell = storm[when]
-            counts = ", ".join(f"{n:,} × {code}" for code, n in sorted(cell["statuses"].items()))
-            lines.append(
-                f"| {when} | {counts} | {cell['p50_ms']:.2f} | {cell['p99_ms']:.1f} |"
-                f" {cell['max_ms']:.0f} |"
-            )
     return "\n".join([*lines, ""])
 
 
@@ -137,15 +85,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving.queue", description=__doc__)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--burst", type=float, default=30.0, help="length of the burst, 0: none")
     parser.add_argument("--write", action="store_true", help="replace queue.json")
     args = parser.parse_args()
     results: dict[str, Any] = {
         "command": "python -m benchmarks.serving.queue " + " ".join(sys.argv[1:]),
         "batching": batching(args.seconds, args.rounds),
     }
-    if args.burst:
-        results["burst"] = burst(args.burst)
     text = json.dumps(results, indent=1) + "\n"
     sys.stdout.write(text)
     if args.write:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from serving.whole import write_text
 
 FORMAT = "seatrial.run/1"
 
@@ -33,12 +34,7 @@ class Facts:
         }
 
     def save(self) -> None:
-        partial = self.file.with_suffix(".partial")
-        with partial.open("w") as handle:
-            json.dump(self.data, handle, indent=1, sort_keys=True, default=str)
-            handle.flush()
-            os.fsync(handle.fileno())
-        partial.replace(self.file)
+        write_text(self.file, json.dumps(self.data, indent=1, sort_keys=True, default=str))
 
     @contextmanager
     def stage(self, name: str) -> Iterator[dict[str, Any]]:

@@ -6,13 +6,13 @@ are replayed: what the second bundle learned as usual is what it will see.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from seatrial.simulator import Drift
+from serving.whole import replacing
 
 AT = 0.4
 """Share of the simulated days."""
@@ -36,8 +36,5 @@ def write_traffic(calm: Path, shifted: Path, file: Path, rate: float) -> None:
     first = pd.read_parquet(calm).tail(int(CALM_SECONDS * rate))
     then = pd.read_parquet(shifted)
     repeated = np.resize(np.arange(len(then)), int(ENOUGH_SECONDS * rate))
-    partial = file.with_suffix(".partial")
-    pd.concat([first, then.iloc[repeated]]).to_parquet(partial, index=False)
-    with partial.open("rb") as handle:
-        os.fsync(handle.fileno())
-    partial.replace(file)
+    with replacing(file) as partial:
+        pd.concat([first, then.iloc[repeated]]).to_parquet(partial, index=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from components.validate.table import read_table
 from serving.bundle import Contract, load_contract
 from serving.errors import DataError
+from serving.whole import replacing
 
 Window = tuple[float, float]
 
@@ -90,11 +90,8 @@ def _window(time: NDArray[np.float64], start: float, end: float) -> Window:
 
 
 def _write(file: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    partial = file.with_suffix(".partial")
-    pd.DataFrame(arrays).to_parquet(partial, index=False)
-    with partial.open("rb") as handle:
-        os.fsync(handle.fileno())
-    partial.replace(file)
+    with replacing(file) as partial:
+        pd.DataFrame(arrays).to_parquet(partial, index=False)
 
 
 def _summary(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ from seatrial.report.drift.page import render_sections
 from seatrial.report.evidence import evidence_figure
 from seatrial.report.figures import arm_order, colour, curve_figures, rollout_figure
 from seatrial.report.verdict import verdict
+from serving.whole import write_text
 
 Facts = Mapping[str, Any]
 NAME = "report.html"
@@ -27,15 +27,8 @@ def write_report(facts: Facts, folder: Path) -> Path:
     `facts` as in a run's facts.json; blocks that a failed run never reached may be absent.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    partial, target = folder / f".{NAME}.{os.getpid()}.partial", folder / NAME
-    try:
-        with partial.open("w", encoding="utf-8") as handle:
-            handle.write(render(facts))
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+    target = folder / NAME
+    write_text(target, render(facts))
     return target
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from seatrial.simulator.transactions import (
     defraud,
     transact,
 )
+from serving.whole import replacing, write_text
 
 TABLE, CONTRACT = "transactions.parquet", "contract.json"
 Drifts = list[tuple[Drift, float, np.random.Generator]]
@@ -87,14 +87,9 @@ def write(folder: Path, settings: SimulatorSettings | None = None) -> tuple[Path
     table = simulate(settings)
     folder.mkdir(parents=True, exist_ok=True)
     table_path, contract_path = folder / TABLE, folder / CONTRACT
-    partial = folder / f".{TABLE}.{os.getpid()}.partial"
-    try:
+    with replacing(table_path) as partial:
         table.to_parquet(partial, index=False)
-        _move(partial, table_path)
-        partial.write_text(contract().canonical_json(), encoding="utf-8")
-        _move(partial, contract_path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_text(contract_path, contract().canonical_json())
     return table_path, contract_path
 
 
@@ -159,9 +154,3 @@ def _table(
 
 def _names(names: tuple[str, ...], index: NDArray[np.int64]) -> NDArray[Any]:
     return np.asarray(np.array(names, dtype=object)[index])
-
-
-def _move(partial: Path, target: Path) -> None:
-    with partial.open("rb") as handle:
-        os.fsync(handle.fileno())
-    os.replace(partial, target)

@@ -14,6 +14,7 @@ from typing import Any
 
 from serving.bundle.contract import Contract, parse_contract
 from serving.errors import BundleError
+from serving.whole import sync_folder
 
 FORMAT = "seatrial.bundle/1"
 INDEX = "bundle.json"
@@ -90,7 +91,7 @@ def write_bundle(
     partial = beside.with_suffix(".partial")
     _write_synced(partial, _json({"bundle": digest, **attestation}))
     os.replace(partial, beside)
-    _sync_folder(parent)
+    sync_folder(parent)
     return open_bundle(target)
 
 
@@ -166,11 +167,3 @@ def _write_synced(file: Path, data: bytes) -> None:
         handle.write(data)
         handle.flush()
         os.fsync(handle.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -25,7 +25,8 @@ from serving.local.envoy import (
 from serving.local.identity import Identity
 from serving.local.network import check_port_free
 from serving.local.process import Keeper
-from serving.local.state import last_line, log_file, write_atomically
+from serving.local.state import last_line, log_file
+from serving.whole import write_text
 
 ACKNOWLEDGE_S = 10.0
 POLL_S = 0.02
@@ -77,7 +78,7 @@ class Gateway:
         check_port_free(self.port)
         (self._folder / "xds").mkdir(exist_ok=True)
         (self._folder / ADMIN_SOCKET).unlink(missing_ok=True)
-        write_atomically(self._folder / "envoy.json", json.dumps(bootstrap(self.port)))
+        write_text(self._folder / "envoy.json", json.dumps(bootstrap(self.port)))
         # Relative, because a socket's path may have 107 bytes only: the supervisor works there too.
         self._admin = aiohttp.ClientSession(connector=aiohttp.UnixConnector(ADMIN_SOCKET))
         self._write(CLUSTERS_FILE, clusters(1, backends))
@@ -129,7 +130,7 @@ class Gateway:
 
     def _write(self, file: str, response: dict[str, Any]) -> None:
         self._versions[file] = int(response["version_info"])
-        write_atomically(self._folder / file, json.dumps(response))
+        write_text(self._folder / file, json.dumps(response))
 
     async def _acknowledged(self) -> None:
         wanted = {

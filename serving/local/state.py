@@ -11,6 +11,7 @@ from typing import Any
 
 from serving.errors import PlayerError
 from serving.local.identity import Identity
+from serving.whole import write_text
 
 FORMAT = "seatrial.player/1"
 STATE_FILE = "state.json"
@@ -51,17 +52,7 @@ def read_state(folder: Path) -> State | None:
 
 
 def write_state(folder: Path, state: State) -> None:
-    write_atomically(folder / STATE_FILE, json.dumps({"format": FORMAT, **asdict(state)}, indent=1))
-
-
-def write_atomically(file: Path, text: str) -> None:
-    """Temporary name, fsync, rename: a reader or Envoy's watch sees all of it or none."""
-    partial = file.with_name(f".{file.name}.partial")
-    with partial.open("w", encoding="utf-8") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(partial, file)
+    write_text(folder / STATE_FILE, json.dumps({"format": FORMAT, **asdict(state)}, indent=1))
 
 
 def log_file(folder: Path, name: str) -> Path:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.errors import FileError
+from serving.whole import replacing
 
 
 class AuditFiles:
@@ -103,20 +104,9 @@ def erase(file: Path, request_id: str) -> int:
 def _replace(log: Path, data: bytes) -> None:
     """Atomically; the log keeps its age."""
     age = log.stat()
-    new = log.with_name(f".{log.name}.new")
-    with _refusing(log):
-        with new.open("wb") as handle:
-            os.fchmod(handle.fileno(), age.st_mode)
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
+    with _refusing(log), replacing(log) as new:
+        new.write_bytes(data)
         os.utime(new, ns=(age.st_atime_ns, age.st_mtime_ns))
-        new.replace(log)
-        folder = os.open(log.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def _existing(file: Path) -> list[Path]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from serving.errors import UsageError
 from serving.retrain.cloudevent import CloudEvent
 from serving.retrain.launcher import LaunchError, RunState, Template
-from serving.rollout.documents import write_text
+from serving.whole import write_text
 
 CLAIMED_WITHIN = 10.0
 """Seconds that a started process may take until it has claimed its folder."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from serving.errors import SeatrialError, UsageError
 from serving.retrain.cloudevent import CloudEvent, parse_event
-from serving.rollout.documents import write_text
+from serving.whole import write_text
 
 logger = logging.getLogger("seatrial.retrain")
 

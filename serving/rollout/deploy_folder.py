@@ -7,11 +7,12 @@ from typing import Any
 
 from serving.errors import ManifestError
 from serving.rollout.dialects import KIND, to_patch
-from serving.rollout.documents import dump_document, read_text, write_text
+from serving.rollout.documents import dump_document, read_text
 from serving.rollout.manifest import MANIFEST_FILE, Manifest, merged_manifest, read_objects
 from serving.rollout.merge import identity
 from serving.rollout.overlay import ROLLOUT_FILE, render_rollout
 from serving.rollout.state import RolloutState
+from serving.whole import write_text
 
 KUSTOMIZATION = {
     "apiVersion": "kustomize.config.k8s.io/v1beta1",

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from serving.errors import FileError, ManifestError, SeatrialError
-from serving.rollout.documents import write_text
+from serving.whole import write_text
 
 HEADER = "# Rendered by `python -m serving.rollout.hydrate`; edit manifests/ and run it again.\n"
 

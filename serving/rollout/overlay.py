@@ -15,9 +15,9 @@ from serving.rollout.documents import (
     dump_document,
     parse_documents,
     read_text,
-    write_text,
 )
 from serving.rollout.state import RolloutState
+from serving.whole import write_text
 
 ROLLOUT_FILE = "rollout.yaml"
 

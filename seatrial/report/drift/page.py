@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from seatrial.report import text
 from seatrial.report.drift.figures import feature_figure, strongest, timeline_figure
 from seatrial.report.drift.reading import clock, read_pod, size
-from serving.rollout.documents import write_text
+from serving.whole import write_text
 
 Status = Mapping[str, Any]
 TEMPLATES = Path(__file__).resolve().parents[1]

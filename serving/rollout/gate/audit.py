@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from serving.errors import GateError
-from serving.rollout.documents import write_text
 from serving.rollout.gate.observation import Observation
 from serving.rollout.gate.plan import Plan
 from serving.rollout.gate.rules import share_of
 from serving.rollout.gate.state import Action, GateState
+from serving.whole import write_text
 
 FORMAT = "seatrial.rollout-audit/1"
 GENESIS = "0" * 64

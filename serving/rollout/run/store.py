@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from serving.errors import GateError
-from serving.rollout.documents import write_text
 from serving.rollout.gate.plan import PLAN_FILE, Plan, read_plan
 from serving.rollout.gate.state import GateState
+from serving.whole import write_text
 
 FOLDER = ".rollout"
 

@@ -1,6 +1,6 @@
 """What KServe's own tests of its gRPC server ask of a predictor, asked of ours.
 
-After python/kserve/test/test_grpc_server.py and test_infer_type.py of KServe 0.21.
+After python/kserve/test/test_grpc_server.py and test_infer_type.py of KServe 0.20.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What KServe's own tests of its model server ask of a predictor over HTTP, asked of ours.
 
-After python/kserve/test/test_server.py and test_infer_type.py of KServe 0.21, which use models that
+After python/kserve/test/test_server.py and test_infer_type.py of KServe 0.20, which use models that
 repeat their input; here the tiny bundle's columns stand for those tensors. Differences and their
 reasons are listed in serving/predictor/README.md and tested at the end.
 """
