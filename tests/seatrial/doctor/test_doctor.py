@@ -1,4 +1,11 @@
-"""The doctor against an API server that serves recorded documents."""
+"""The doctor against an API server that serves recorded documents.
+
+discovery.json has the form in which an API server of 1.34 answers: built-in resources as Kubernetes
+records them in its api/discovery, the others as CRDs are served, with the names, short names,
+categories and subresources of KServe (the branch that becomes 0.21), Gateway API 1.5.1, Envoy
+Gateway 1.8.1, Knative Eventing 1.22.2, the Prometheus operator 0.93.0 and KFP 2.17.0. objects.json
+has that KServe's ConfigMap and CRD, cut to what is read, and the rest by hand.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +71,7 @@ def said(found: Diagnosis, level: Level) -> list[str]:
     return [f"{one.topic}: {one.says}" for one in found.findings if one.level is level]
 
 
-@pytest.mark.parametrize("overlay", ["cpu", "local", "gpu", "knative"])
+@pytest.mark.parametrize("overlay", ["cpu", "local", "gpu", "production", "knative"])
 def test_a_cluster_with_everything_would_take_the_overlay(ask: Ask, overlay: str) -> None:
     found = ask(overlay=overlay)
     assert said(found, Level.BROKEN) == []
@@ -126,6 +133,8 @@ def _old(documents: dict[str, Any]) -> None:
         (_no_canary_field, "canary field: the CRD"),
         (_ingress(enableGatewayApi=False), "Gateway API switch: enableGatewayApi is off"),
         (_ingress(kserveIngressGateway="kserve/gone"), "gateway: kserveIngressGateway is"),
+        (_ingress(disableIngressCreation=True), "Gateway API switch: KServe makes no routes"),
+        (_ingress(ingressDomain="svc.cluster.local"), "Gateway API switch: KServe makes no routes"),
         (_unprogrammed, "gateway: Gateway kserve/kserve-ingress-gateway is not programmed"),
         (_drop("/apis/gateway.networking.k8s.io/v1"), "Gateway API: gateway.networking"),
         (_drop("/apis/policy/v1"), "kinds: 1 PodDisruptionBudget (policy/v1)"),
@@ -141,6 +150,32 @@ def test_names_what_would_stop_the_overlay_and_the_command_that_mends_it(
     assert any(line.startswith(expected) for line in said(found, Level.BROKEN)), found
     assert not found.would_apply
     assert all(one.mend for one in found.findings if one.level is Level.BROKEN)
+
+
+def _listeners(*listeners: tuple[str, str]) -> Change:
+    def change(documents: dict[str, Any]) -> None:
+        documents[GATEWAY]["spec"]["listeners"] = [
+            {"name": name, "protocol": protocol, "port": 1} for name, protocol in listeners
+        ]
+
+    return change
+
+
+def test_production_needs_a_listener_with_a_certificate(ask: Ask) -> None:
+    assert said(ask(overlay="production"), Level.BROKEN) == []
+    found = ask(_listeners(("http", "HTTP")), overlay="production")
+    (line,) = said(found, Level.BROKEN)
+    assert line.startswith(
+        "listeners: Gateway kserve/kserve-ingress-gateway has no listener named https, which"
+    )
+    # The other overlays have no route of their own.
+    assert ask(_listeners(("http", "HTTP"))).would_apply
+
+
+def test_a_listener_in_the_clear_beside_it_is_said(ask: Ask) -> None:
+    found = ask(_listeners(("http", "HTTP"), ("https", "HTTPS")), overlay="production")
+    assert any("listens in the clear too (http)" in line for line in said(found, Level.LIMITED))
+    assert found.would_apply
 
 
 def _nodes(**changed: object) -> Change:
