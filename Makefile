@@ -47,7 +47,7 @@ pipelines: environments ## compile the pipelines to the committed IR
 manifests: environments ## hydrate the overlays into manifests/rendered (needs kubectl)
 	@$(BIN)/python -m serving.rollout.hydrate
 
-kind: ## bring up kind with KServe and the suite, and check it; BUNDLE=folder
+kind: environments ## bring up kind with KServe and the suite, and run tests/e2e/test_served.py against it; BUNDLE=folder
 	@environments/kind/up.sh $(BUNDLE)
 
 bench-drift: environments ## delays and false alarms of drift detectors; writes benchmarks/drift

@@ -1,16 +1,19 @@
 #!/usr/bin/env bash
-# Installs the suite on the cluster of KUBECONFIG and checks it: check.sh BUNDLE. Stable answers, a
-# canary gets 10 % of the route, and goes back to 0 %. Conditions of an InferenceService cannot be
-# waited for after an edit, so everything is waited for on routes and Deployments.
+# Installs the suite on the cluster of KUBECONFIG and runs tests/e2e/test_served.py against it:
+# check.sh BUNDLE. The same tests run against the player in CI. Conditions of an InferenceService
+# cannot be waited for after an edit: everything is waited for on routes and Deployments. GATEWAY
+# names the Service that the gateway listens on, as NAMESPACE/NAME.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
-bundle=${1:?"give a bundle's folder"}
+bundle=$(realpath "${1:?"give a bundle's folder"}")
+gateway=${GATEWAY:-envoy-gateway-system/kserve-ingress-gateway}
+python=$root/.venv/bin/python
 image=$(sed -n 's/^ *image: \(seatrial\/gate:.*\)$/\1/p' "$root/manifests/rendered/cpu.yaml" | head -1)
 readonly SECONDS_LIMIT=300
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+readonly PORT=18080
+[[ -x "$python" ]] || { echo "error: no .venv; run 'make environments'" >&2; exit 2; }
 
 until_equal() { # WHAT WANTED COMMAND...
   local what=$1 wanted=$2 deadline=$((SECONDS + SECONDS_LIMIT)) found
@@ -28,18 +31,10 @@ ready() { # ARM
   kubectl get deployment "fraud-$1-predictor" --namespace seatrial \
     --output jsonpath='{.status.readyReplicas}'
 }
-weight() { # ARM
-  kubectl get httproute fraud --namespace seatrial --output \
-    jsonpath="{.spec.rules[0].backendRefs[?(@.name==\"fraud-$1-predictor\")].weight}"
-}
-ask() {
-  kubectl run "ask-$RANDOM" --namespace default --rm --stdin --quiet --restart=Never \
-    --image="$image" --image-pull-policy=IfNotPresent --command -- python -c "
-import urllib.request
-request = urllib.request.Request(
-    'http://kserve-ingress-gateway.envoy-gateway-system/v2/models/fraud/ready',
-    headers={'host': 'fraud-seatrial.example.com'})
-print(urllib.request.urlopen(request, timeout=10).status)"
+answer() {
+  curl --silent --max-time 5 --output /dev/null --write-out '%{http_code}' \
+    --header "host: $(kubectl get httproute fraud --namespace seatrial \
+      --output jsonpath='{.spec.hostnames[0]}')" "http://127.0.0.1:$PORT/v2/models/fraud/ready"
 }
 
 # The admission webhooks see everything first; without its namespace nothing can be seen.
@@ -74,43 +69,14 @@ done
 kubectl delete pod bundles --namespace seatrial --wait=false
 
 until_equal "ready pods of v1" 1 ready v1
-until_equal "an answer through the gateway" 200 ask
 kubectl rollout status deployment/seatrial-gate --namespace seatrial --timeout=120s
 kubectl rollout status deployment/seatrial-retrain --namespace seatrial --timeout=120s
 
-# A rollout by hand, in a copy: dark, 10 %, dark.
-cp -r "$root/manifests" "$work/manifests"
-overlay=$work/manifests/overlays/cpu
-canary() { # PERCENT
-  cat >"$overlay/rollout.yaml" <<YAML
-apiVersion: serving.kserve.io/v1beta1
-kind: InferenceService
-metadata:
-  name: fraud
-  namespace: seatrial
-spec:
-  predictor:
-    name: v1
-    minReplicas: 2
-    model:
-      storageUri: pvc://seatrial-bundles/fraud/v1
-  canary:
-    - trafficPercent: $1
-      predictor:
-        name: v2
-        minReplicas: 1
-        model:
-          modelFormat:
-            name: onnx
-          storageUri: pvc://seatrial-bundles/fraud/v2
-YAML
-  kubectl apply --kustomize "$overlay" >/dev/null
-}
-canary 0
-until_equal "ready pods of v2" 1 ready v2
-canary 10
-until_equal "v2's weight" 10 weight v2
-canary 0
-until_equal "v1's weight" 100 weight v1
-kubectl apply --kustomize "$root" >/dev/null
+kubectl port-forward --namespace "${gateway%/*}" "service/${gateway#*/}" "$PORT:80" >/dev/null &
+forward=$!
+trap 'kill "$forward" 2>/dev/null || true' EXIT
+until_equal "an answer through the gateway" 200 answer
+cd "$root"
+SEATRIAL_GATEWAY=http://127.0.0.1:$PORT SEATRIAL_BUNDLE=$bundle \
+  "$python" -m pytest tests/e2e/test_served.py --verbose
 echo "all checks passed"

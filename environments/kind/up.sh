@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Brings up a kind cluster with Gateway API, Envoy Gateway, KServe in Standard mode and this suite,
-# and checks it: environments/kind/up.sh BUNDLE. It needs docker, kind and kubectl; KEEP=1 leaves the
-# cluster, CLUSTER names it. With KUBECONFIG of a cluster that has all that, check.sh alone will do.
+# and checks it: environments/kind/up.sh BUNDLE. It needs docker, kind, kubectl, curl and this
+# repository's .venv; KEEP=1 leaves the cluster, CLUSTER names it. With KUBECONFIG of a cluster that
+# has all that, check.sh alone will do.
 set -euo pipefail
 
 readonly KSERVE=v0.21.0
@@ -16,7 +17,7 @@ cluster=${CLUSTER:-seatrial}
 bundle=${1:?"give a bundle's folder, as 'seatrial train' makes one"}
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$root/pyproject.toml")
 
-for tool in docker kind kubectl; do
+for tool in docker kind kubectl curl; do
   command -v "$tool" >/dev/null || { echo "error: $tool is not on PATH" >&2; exit 2; }
 done
 [[ -f "$bundle/bundle.json" ]] || { echo "error: $bundle is no bundle" >&2; exit 2; }
@@ -54,8 +55,16 @@ kubectl apply --server-side --force-conflicts --filename \
 kubectl wait --namespace envoy-gateway-system --for=condition=Available deployment --all \
   --timeout=180s
 
+# The release's manifests leave the namespace out, and hold an object of a kind that is defined in its
+# CRDs: those must be there first.
+kubectl create namespace kserve
 kubectl apply --server-side --filename \
+  "$RELEASES/kserve/kserve/releases/download/$KSERVE/kserve-crds.yaml"
+kubectl wait --for=condition=Established customresourcedefinition --all --timeout=60s
+kubectl apply --server-side --force-conflicts --filename \
   "$RELEASES/kserve/kserve/releases/download/$KSERVE/kserve.yaml"
+kubectl wait --namespace kserve --for=condition=Available deployment/kserve-controller-manager \
+  --timeout=180s
 # Standard mode, and weights on HTTPRoutes: both are off as shipped.
 kubectl get configmap inferenceservice-config --namespace kserve --output yaml |
   sed -e 's/"enableGatewayApi": false/"enableGatewayApi": true/' \

@@ -8,6 +8,7 @@ from typing import Any
 
 from seatrial.doctor.finding import Finding, Level
 from seatrial.doctor.kserve import check_kserve, config
+from seatrial.doctor.listeners import check_listeners
 from seatrial.doctor.nodes import check_gpus, gpu_nodes
 from seatrial.doctor.objects import check_kinds, check_quota, check_volumes
 from seatrial.doctor.overlay import Overlay, read_overlay
@@ -56,6 +57,7 @@ def _findings(reader: Reader, overlay: Overlay) -> Iterator[Finding]:
     yield from check_kubernetes(reader)
     yield from check_kserve(reader, overlay.services[0])
     yield from check_kinds(reader, overlay)
+    yield from check_listeners(reader, overlay)
     yield from check_gpus(reader, [(pods.name, pods.spec) for pods in overlay.pods()])
     yield from check_volumes(reader, overlay)
     yield from check_quota(reader, overlay)

@@ -14,6 +14,8 @@ SINCE = (0, 21)
 """The first release that weights an HTTPRoute by spec.canary (kserve#5912, #5984)."""
 CONFIG = f"/api/v1/namespaces/{NAMESPACE}/configmaps/inferenceservice-config"
 CONTROLLER = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/kserve-controller-manager"
+INTERNAL = "svc.cluster.local"
+"""Services of this domain get no route (RawHTTPRouteReconciler.Reconcile)."""
 CRD = "inferenceservices.serving.kserve.io"
 GROUP = "serving.kserve.io/v1beta1"
 _INSTALL = "https://kserve.github.io/website/docs/install/overview"
@@ -101,6 +103,15 @@ def _standard(reader: Reader, version: tuple[int, ...] | None) -> Iterator[Findi
             "enableGatewayApi is off: KServe would report 10 % and send none of it to the canary",
             f"kubectl -n {NAMESPACE} edit configmap inferenceservice-config"
             "  # ingress: enableGatewayApi: true",
+        )
+        return
+    if ingress.get("disableIngressCreation") is True or ingress.get("ingressDomain") == INTERNAL:
+        yield broken(
+            "Gateway API switch",
+            "KServe makes no routes here: disableIngressCreation is set, or ingressDomain is"
+            f" {INTERNAL}",
+            f"kubectl -n {NAMESPACE} edit configmap inferenceservice-config"
+            "  # ingress: disableIngressCreation: false, ingressDomain: your domain",
         )
         return
     gateway = yield from _gateway(reader, str(ingress.get("kserveIngressGateway") or ""))

@@ -14,6 +14,7 @@ from seatrial.doctor.reader import Object, Reader
 
 _NEEDS = {
     "serving.kserve.io": "install KServe 0.21 or newer",
+    "cert-manager.io": "install cert-manager, which KServe needs too, or leave security-tls out",
     "gateway.networking.k8s.io": "install the Gateway API's CRDs",
     "gateway.envoyproxy.io": "install Envoy Gateway, or leave the component gpu-fallback out",
     "eventing.knative.dev": "install Knative Eventing, or use the component drift-plain",

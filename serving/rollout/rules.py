@@ -7,6 +7,7 @@ controller, where the webhook lets the mistake through.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from serving.rollout.state import NAME, Dialect
 MODE = "serving.kserve.io/deploymentMode"
 AUTOSCALER = "serving.kserve.io/autoscalerClass"
 SERVER = "kserve-container"
+VISIBILITY = "networking.kserve.io/visibility"
 RESERVED = (SERVER, "transformer-container")
 _AUTOSCALERS = ("external", "hpa", "keda", "none")
 _AUTOSCALED = ("maxReplicas", "scaleTarget", "scaleMetric", "autoScaling")
@@ -290,6 +292,36 @@ def _canary_autoscaling(view: View) -> Iterator[str]:
         yield f"annotation {AUTOSCALER} is {scaler!r}; canaries need 'none'"
 
 
+def _canary_route(view: View) -> Iterator[str]:
+    """RawHTTPRouteReconciler.Reconcile makes no route for a cluster-local service, so nothing is
+    split, while the status says ready and the share."""
+    labels = view.service["metadata"].get("labels") or {}
+    if view.canaries and labels.get(VISIBILITY) == "cluster-local":
+        yield f"label {VISIBILITY} is cluster-local, where canaries get nothing; remove it"
+
+
+def _ready_without_pods(view: View) -> Iterator[str]:
+    """Kubernetes calls a Deployment available from replicas - maxUnavailable ready pods on
+    (ResolveFenceposts), and KServe then moves the route to it: with none, to nobody."""
+    update = (view.predictor.get("deploymentStrategy") or {}).get("rollingUpdate")
+    if not update or view.mode != Dialect.STANDARD.value:
+        return
+    taken = sum(predictor.get("minReplicas") or 0 for _, predictor in view.named_canaries())
+    pods = max(1, view.predictor.get("minReplicas", 1) - taken)
+    surge = math.ceil(_share(update.get("maxSurge", "25%"), pods))
+    missing = math.floor(_share(update.get("maxUnavailable", "25%"), pods))
+    if pods <= (missing if surge or missing else 1):
+        yield (
+            f"spec.predictor.deploymentStrategy: of {pods} pods of stable all may be missing, and"
+            " the route would move to a stable without any; set maxSurge 1 and maxUnavailable 50%"
+        )
+
+
+def _share(value: int | str, pods: int) -> float:
+    text = str(value)
+    return pods * int(text[:-1]) / 100 if text.endswith("%") else int(text)
+
+
 def _runtime_priorities(view: View) -> Iterator[str]:
     """validateServingRuntimePriority (pkg/webhook/admission/servingruntime): among runtimes of one
     format that are selected by themselves, equal priorities are denied. KServe ships Triton with
@@ -329,4 +361,6 @@ RULES: tuple[Callable[[View], Iterator[str]], ...] = (
     _canary_shares,
     _canary_replicas,
     _canary_autoscaling,
+    _canary_route,
+    _ready_without_pods,
 )

@@ -42,7 +42,8 @@ KINDS: Mapping[tuple[str, str], str] = {
 
 # Groups of other projects that a render may use; their own API servers validate them.
 NEIGHBOURS = (
-    *("eventing.knative.dev", "gateway.envoyproxy.io", "gateway.networking.k8s.io"),
+    *("cert-manager.io", "eventing.knative.dev", "gateway.envoyproxy.io"),
+    "gateway.networking.k8s.io",
     *("machinelearning.seldon.io", "monitoring.coreos.com", "pipelines.kubeflow.org"),
 )
 

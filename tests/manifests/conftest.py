@@ -11,6 +11,11 @@ COMBINATIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "drift by a broker": ("overlays/cpu", ("drift",)),
     "drift straight": ("overlays/cpu", ("drift-plain",)),
     "autoscaling": ("overlays/cpu", ("autoscaling",)),
+    "tls to the predictor": ("overlays/cpu", ("security", "security-tls")),
+    "gpu fallback, shut": (
+        "overlays/cpu",
+        ("gpu", "gpu-fallback", "security", "security-gateway", "security-tls"),
+    ),
     "gpu autoscaling": ("overlays/cpu", ("gpu", "autoscaling")),
     "pipelines as resources": ("overlays/cpu", ("pipelines",)),
     "pipelines by a job": ("overlays/cpu", ("pipelines-upload",)),

@@ -33,7 +33,7 @@ NEIGHBOURS = {
     "broker-ingress": Party("knative-eventing", {"eventing.knative.dev/brokerRole": "ingress"}),
     "broker-filter": Party("knative-eventing", {"eventing.knative.dev/brokerRole": "filter"}),
     "kfp": Party("kubeflow", {"app": "ml-pipeline"}),
-    "metadata": Party("kubeflow", {"app": "metadata-grpc-server"}),
+    "metadata": Party("kubeflow", {"component": "metadata-grpc-server"}),
     "artifacts": Party("kubeflow", {"app": "seaweedfs"}),
     "pipeline-step": Party(NAMESPACE, {"workflows.argoproj.io/workflow": "train-x7k2p"}),
     "dns": Party("kube-system", {"k8s-app": "kube-dns"}),
@@ -44,7 +44,7 @@ NEIGHBOURS = {
 }
 # Addresses without labels: what is open to one is open to all of them, as the page says.
 OUTSIDE = {"api-server": "10.96.0.1", "git": "203.0.113.5", "internet": "198.51.100.7"}
-PORTS = (22, 53, 80, 443, 5432, 6443, 8080, 8081, 8333, 8443, 8887, 8888, 9000, 9090, 15000)
+PORTS = (22, 53, 80, 443, 5432, 6443, 8080, 8081, 8333, 8443, 8444, 8887, 8888, 9000, 9090, 15000)
 Flow = tuple[str, str, str, int]
 """From, to, protocol, port."""
 
@@ -52,7 +52,8 @@ Flow = tuple[str, str, str, int]
 @pytest.fixture(scope="module")
 def secured(kubectl: str, tmp_path_factory: pytest.TempPathFactory) -> ClusterSet:
     assert kubectl
-    components = ["drift", "pipelines-upload", "monitoring", "security", "security-gateway"]
+    components = ["drift", "pipelines-upload", "monitoring"]
+    components += ["security", "security-gateway", "security-tls"]
     return combined(tmp_path_factory.mktemp("secured"), "overlays/cpu", components)
 
 
@@ -132,7 +133,7 @@ TOO_WIDE: dict[str, tuple[str, Callable[[Any], Any], Flow]] = {
     "a peer without a pod selector": (
         "predictor",
         lambda s: s["ingress"][0]["from"].append({"namespaceSelector": {}}),
-        ("stranger in another namespace", "predictor", "TCP", 8080),
+        ("stranger in another namespace", "predictor", "TCP", 8443),
     ),
     "any namespace's Prometheus": (
         "gate",
@@ -169,7 +170,7 @@ def test_a_policy_that_is_too_wide_is_found(secured: ClusterSet, name: str) -> N
 
 
 MISSING: dict[str, tuple[str, Callable[[Any], Any], Flow]] = {
-    "callers": ("predictor", lambda s: s["ingress"].pop(0), ("gateway", "predictor", "TCP", 8081)),
+    "callers": ("predictor", lambda s: s["ingress"].pop(0), ("gateway", "predictor", "TCP", 8444)),
     "names": ("retrain", lambda s: s["egress"].pop(0), ("retrain", "dns", "UDP", 53)),
     "one of two ends": (
         "retrain",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 import pytest
@@ -21,7 +22,8 @@ def test_every_object_is_valid(cluster_set: ClusterSet) -> None:
 def test_every_pinned_schema_names_its_source() -> None:
     for file in SCHEMAS.glob("*.yaml"):
         first = file.read_text("utf-8").splitlines()[0]
-        assert ". Source: " in first, file
+        # Repository, released version and the CRD's file in it.
+        assert re.search(r" Source: [\w-]+/[\w-]+ [\w-]*\d+\.\d+\.\d+, \S+\.yaml$", first), file
 
 
 def changed(kind: str, name: str, *path: str | int, value: Any) -> Document:
@@ -49,6 +51,24 @@ KNOWN_BAD = {
     ),
     "a health check without its path": changed(
         "BackendTrafficPolicy", "fraud-fallback", "spec", "healthCheck", "active", "http", value={}
+    ),
+    "a filter that is not of its type": changed(
+        "HTTPRoute", "fraud-fallback", "spec", "rules", 0, "filters", 0, "type", value="CORS"
+    ),
+    "a path that climbs": changed(
+        "HTTPRoute",
+        "fraud-fallback",
+        *("spec", "rules", 0, "matches", 0, "path", "value"),
+        value="/v2/../metrics",
+    ),
+    "a host name that ends in a dot": changed(
+        "Backend",
+        "fraud-cpu",
+        *("spec", "endpoints", 0, "fqdn", "hostname"),
+        value="fraud-cpu-v1-predictor.seatrial.svc.cluster.local.",
+    ),
+    "a duration whose units are out of order": changed(
+        "PrometheusRule", "seatrial-service", "spec", "groups", 0, "interval", value="1s5m"
     ),
 }
 

@@ -3,8 +3,8 @@
 discovery.json has the form in which an API server of 1.34 answers: built-in resources as Kubernetes
 records them in its api/discovery, the others as CRDs are served, with the names, short names,
 categories and subresources of KServe (the branch that becomes 0.21), Gateway API 1.5.1, Envoy
-Gateway 1.8.1, Knative Eventing 1.22.2, the Prometheus operator 0.93.0 and KFP 2.17.0. objects.json
-has that KServe's ConfigMap and CRD, cut to what is read, and the rest by hand.
+Gateway 1.8.1, Knative Eventing 1.22.2, the Prometheus operator 0.93.0, cert-manager 1.17.0 and KFP
+2.17.0. objects.json has that KServe's ConfigMap and CRD, cut to what is read, and the rest by hand.
 """
 
 from __future__ import annotations

@@ -170,6 +170,32 @@ BAD: dict[str, tuple[Edit, str]] = {
         lambda _, r: r["spec"]["supportedModelFormats"][0].update(priority=1),
         "priority 1 for format 'onnx' is taken by 'kserve-tritonserver'",
     ),
+    "no route": (
+        lambda s, _: s["metadata"].update(
+            labels={"networking.kserve.io/visibility": "cluster-local"}
+        ),
+        "visibility is cluster-local, where canaries get nothing",
+    ),
+    "ready without pods": (
+        lambda s, _: predictor(
+            s,
+            deploymentStrategy={
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1},
+            },
+        ),
+        "of 1 pods of stable all may be missing",
+    ),
+    "ready without pods, by rounding": (
+        lambda s, _: predictor(
+            s,
+            deploymentStrategy={
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxSurge": 0, "maxUnavailable": "50%"},
+            },
+        ),
+        "of 1 pods of stable all may be missing",
+    ),
     "class": (lambda s, _: annotate(s, "autoscalerClass", "vpa"), "is 'vpa'; set one of"),
 }
 
