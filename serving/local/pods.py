@@ -108,6 +108,8 @@ class Play:
     """Seconds the gateway waits for an answer."""
     arms: tuple[Arm, ...]
     not_played: tuple[str, ...]
+    document: Tree
+    """The InferenceService itself."""
     sticky: str | None = None
     """Header whose hash keeps a user on one arm."""
 
@@ -159,6 +161,7 @@ def plan(documents: Sequence[Tree]) -> Play:
         timeout=float(stable.get("timeout") or DEFAULT_TIMEOUT_S),
         arms=tuple(arms),
         not_played=tuple(not_played(documents, runtime)),
+        document=service,
     )
 
 

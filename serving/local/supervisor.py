@@ -24,6 +24,7 @@ from serving.local.sink import Sink
 from serving.local.split import shares
 from serving.local.state import State, write_state
 from serving.local.status import ArmStatus, Status
+from serving.rollout.rules import check_change
 
 Progress = Callable[[str], None]
 
@@ -75,8 +76,9 @@ class Supervisor:
     ) -> Status:
         """Returns when all is as asked, or when the wait is over and the status says what is not.
 
-        Without settings those of the last apply stay. Raises PlayerError or BundleError with
-        nothing changed, and PlayerError when the very first stable does not get ready.
+        Without settings those of the last apply stay. Raises PlayerError, BundleError, or
+        ManifestError for a change that a cluster refuses, with nothing changed; PlayerError when
+        the very first stable does not get ready.
         """
         async with self._applying:
             settings = settings or self._settings
@@ -85,6 +87,8 @@ class Supervisor:
                     f"the gateway is on port {self._gateway.port} and {SETTINGS_FILE} asks for"
                     f" {settings.gateway_port}; run 'seatrial down' first"
                 )
+            if self._play is not None and self._play.service == play.service:
+                check_change(self._play.document, play.document, Path(manifest))
             stores = {a.name: check(a, settings) for a in play.arms if a.replicas > 0}
             if self._gateway is None:
                 gateway = Gateway(self._folder, settings.gateway_port, self._on_change)

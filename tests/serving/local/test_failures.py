@@ -191,3 +191,13 @@ def test_an_unknown_log_names_those_there_are(running: Running) -> None:
         running.player.logs("v7")
     with pytest.raises(PlayerError, match="no log"):
         running.player.logs("../../../etc/passwd")
+
+
+def test_a_change_that_a_cluster_refuses_is_refused_and_changes_nothing(running: Running) -> None:
+    file = running.deploy.rollout("v1") / "rollout.yaml"
+    text = file.read_text()
+    file.write_text(text.replace("name: v1", "name: v9"))
+    with pytest.raises(ManifestError, match="from 'v1' to 'v9' while storageUri stays"):
+        running.player.apply(running.deploy.path)
+    assert set(asked(running.deploy)) == {"v1"}
+    file.write_text(text)
