@@ -54,6 +54,9 @@ bench-drift: environments ## delays and false alarms of drift detectors; writes 
 	@$(PYTHON) environments/build.py build bench
 	@$(BIN)/python -m benchmarks.drift
 	@$(BIN)/python -m benchmarks.drift.ingest --write
+	@$(BIN)/python -m benchmarks.drift.concept --write
+	@$(BIN)/python -m benchmarks.drift.memory --write
+	@$(BIN)/python -m benchmarks.drift.tee --write
 
 bench-rollout: environments ## wrong decisions of rollout tools, simulated; writes benchmarks/rollout
 	@$(BIN)/python -m benchmarks.rollout

@@ -8,43 +8,24 @@ HTTP, decoding, the contract check, sketches and the watch.
 from __future__ import annotations
 
 import argparse
-import base64
 import http.client
-import io
 import json
-import os
 import statistics
 import struct
-import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from tests.serving.predictor.servers import free_port
+from benchmarks.drift.sidecar import NUMBERS, TEXTS, Sidecar, tee_event, values
 
-NUMBERS = [f"n{i}" for i in range(30)]
-TEXTS = {"channel": ["web", "shop", "phone"], "country": ["CH", "DE", "FR"], "kind": ["a", "b"]}
-CONTRACT = {
-    "name": "ingest",
-    "features": [
-        *({"name": name, "dtype": "float32"} for name in NUMBERS),
-        *(
-            {"name": name, "dtype": "string", "categories": categories}
-            for name, categories in TEXTS.items()
-        ),
-    ],
-    "label": {"column": "label"},
-    "decision": {"review": 0.3, "decline": 0.8},
-}
-DIGEST, ARM = "d" * 64, "v1"
 BATCH_ROWS = 1024
-_TICKS = os.sysconf("SC_CLK_TCK")
+BURST = 90_000
+"""Rows sent before the sidecar has watched them: a few less than its ring keeps by default."""
+CONNECTIONS = 4
 
 Request = tuple[bytes, Mapping[str, str]]
 
@@ -59,31 +40,6 @@ class Way:
     """In a request."""
     target: int
     make: Callable[[int], Request]
-
-
-def values(count: int, seed: int) -> dict[str, Any]:
-    rng = np.random.default_rng(seed)
-    found: dict[str, Any] = {name: rng.normal(size=count).astype(np.float32) for name in NUMBERS}
-    for name, categories in TEXTS.items():
-        found[name] = np.array(categories)[rng.integers(0, len(categories), count)]
-    return found
-
-
-def introduction() -> bytes:
-    packed = io.BytesIO()
-    rows = values(10_000, seed=1)
-    rows["score"] = np.random.default_rng(2).random(10_000)
-    np.savez(packed, **rows)
-    return json.dumps(
-        {
-            "digest": DIGEST,
-            "arm": ARM,
-            "model": "ingest",
-            "contract": CONTRACT,
-            "config": {"watch": {}},
-            "reference": base64.b64encode(packed.getvalue()).decode(),
-        }
-    ).encode()
 
 
 def tensors(number: int) -> Request:
@@ -112,32 +68,13 @@ def tensors(number: int) -> Request:
     return body, headers
 
 
-def row_event(number: int, seed: int) -> dict[str, Any]:
-    """One row as our predictor's tee sends it."""
-    rows = values(1, seed)
-    return {
-        "specversion": "1.0",
-        "type": "io.seatrial.inference.rows",
-        "source": "/ingest",
-        "id": f"e{number}",
-        "time": "2026-03-01T12:00:00Z",
-        "data": {
-            "digest": DIGEST,
-            "arm": ARM,
-            "ids": [f"row-{number}"],
-            "columns": {name: column.tolist() for name, column in rows.items()},
-            "outputs": {"score": [(seed * 0.618034) % 1], "decision": ["approve"]},
-        },
-    }
-
-
 def event_batch(number: int) -> Request:
-    events = [row_event(number * 256 + i, 1000 + i) for i in range(256)]
+    events = [tee_event(number * 256 + i, 1000 + number * 256 + i) for i in range(256)]
     return json.dumps(events).encode(), {"content-type": "application/cloudevents-batch+json"}
 
 
 def single(number: int) -> Request:
-    body = json.dumps(row_event(number, 1000 + number % 256)).encode()
+    body = json.dumps(tee_event(number, 1000 + number)).encode()
     return body, {"content-type": "application/cloudevents+json"}
 
 
@@ -149,103 +86,81 @@ WAYS = (
 )
 
 
-class Sidecar:
-    def __init__(self, flags: Sequence[str]) -> None:
-        self.port = free_port()
-        command = [sys.executable, "-m", "serving.drift", "--port", str(self.port)]
-        self.process = subprocess.Popen(
-            [*command, "--heartbeat_seconds", "0", "--ring_rows", "1000000", *flags],
-            env={**os.environ, "SEATRIAL_HOST": "127.0.0.1", "OMP_NUM_THREADS": "1"},
-            stderr=subprocess.DEVNULL,
-        )
-        end = time.monotonic() + 60
-        while True:
+class Load:
+    """Sends rows in bursts that the sidecar's ring holds: what is sent is watched."""
+
+    def __init__(self, way: Way, port: int) -> None:
+        self._way, self._port = way, port
+        self._made = [way.make(number) for number in range(64 if way.rows > 1 else 4000)]
+        self._numbers: Iterator[int] = iter(range(10**9))
+        self.sent = 0
+
+    def burst(self, rows: int) -> None:
+        lock, left = threading.Lock(), iter(range(max(rows // self._way.rows, 1)))
+        failed: list[Exception] = []
+
+        def send() -> None:
+            connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
             try:
-                self.get("/healthz")
-                break
-            except OSError:
-                if time.monotonic() > end or self.process.poll() is not None:
-                    raise
-                time.sleep(0.05)
-        connection = http.client.HTTPConnection("127.0.0.1", self.port)
-        connection.request("PUT", "/bundle", introduction())
-        assert connection.getresponse().status == 204  # noqa: S101
-        connection.close()
+                while True:
+                    with lock:
+                        if next(left, None) is None:
+                            return
+                        number = next(self._numbers)
+                        self.sent += self._way.rows
+                    self._post(connection, number)
+            except (OSError, http.client.HTTPException) as error:
+                failed.append(error)
+            finally:
+                connection.close()
 
-    def get(self, path: str) -> bytes:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        connection.request("GET", path)
-        body = connection.getresponse().read()
-        connection.close()
-        return body
+        threads = [threading.Thread(target=send) for _ in range(CONNECTIONS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if failed:
+            raise failed[0]
 
-    def watched(self) -> int:
-        status = json.loads(self.get("/status"))
-        assert not status["input"]["dropped"], status["input"]  # noqa: S101
-        return int(status["rows"])
+    def _post(self, connection: http.client.HTTPConnection, number: int) -> None:
+        body, headers = self._made[number % len(self._made)]
+        # A new id, or it would be a duplicate; same length, same cost.
+        if "ce-type" in headers:
+            headers = {**headers, "ce-id": f"e{number}"}
+        else:
+            body = body.replace(b'"source": "/ingest"', b'"source": "/%06d"' % number)
+        connection.request("POST", "/events", body, dict(headers))
+        answer = connection.getresponse()
+        answer.read()
+        if answer.status != 202:
+            raise http.client.HTTPException(f"answered {answer.status}")
 
-    def cpu(self) -> float:
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
 
-    def resident(self) -> float:
-        """MiB."""
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-def measure(way: Way, seconds: float, connections: int = 4) -> tuple[float, float, float]:
-    """(rows per CPU second, rows per second of wall time, resident MiB)."""
+def measure(way: Way, seconds: float) -> tuple[float, float]:
+    """(rows per CPU second, resident MiB). As many rows as `way` should take in `seconds`."""
     sidecar = Sidecar(way.flags)
     try:
-        made = [way.make(number) for number in range(16 if way.rows > 1 else 2000)]
-        numbers: Iterator[int] = iter(range(10**9))
-        lock = threading.Lock()
-        sent = 0
+        load = Load(way, sidecar.port)
 
-        def send(until: float) -> None:
-            nonlocal sent
-            connection = http.client.HTTPConnection("127.0.0.1", sidecar.port, timeout=30)
-            while time.monotonic() < until:
-                with lock:
-                    number = next(numbers)
-                body, headers = made[number % len(made)]
-                # A new id, or it would be a duplicate; same length, same cost.
-                headers = {**headers, "ce-id": f"e{number}"} if "ce-type" in headers else headers
-                if way.rows != BATCH_ROWS:
-                    body = body.replace(b'"source": "/ingest"', b'"source": "/%06d"' % number)
-                connection.request("POST", "/events", body, dict(headers))
-                answer = connection.getresponse()
-                answer.read()
-                if answer.status != 202:
-                    raise RuntimeError(f"answered {answer.status}")
-                with lock:
-                    sent += way.rows
-            connection.close()
+        def send(rows: int) -> None:
+            for start in range(0, rows, BURST):
+                load.burst(min(BURST, rows - start))
+                sidecar.settle()
+            assert sidecar.watched() == load.sent  # noqa: S101
 
-        def drive(span: float) -> None:
-            until = time.monotonic() + span
-            threads = [threading.Thread(target=send, args=(until,)) for _ in range(connections)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            while sidecar.watched() < sent:
-                time.sleep(0.25)
-
-        drive(min(1.0, seconds / 2))  # caches, imports
-        before, cpu, began = sent, sidecar.cpu(), time.monotonic()
-        drive(seconds)
-        rows, spent = sent - before, sidecar.cpu() - cpu
-        return rows / spent, rows / (time.monotonic() - began), sidecar.resident()
+        send(min(BURST, way.target))  # caches, imports
+        before, cpu = load.sent, sidecar.cpu()
+        send(int(way.target * seconds))
+        return (load.sent - before) / (sidecar.cpu() - cpu), sidecar.resident()
     finally:
-        sidecar.process.terminate()
-        sidecar.process.wait(10)
+        sidecar.stop()
 
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.drift.ingest", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of load in each round")
+    parser.add_argument(
+        "--seconds", type=float, default=4.0, help="of load in each round, at the rate asked"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--write", action="store_true", help="write benchmarks/drift/ingest.md")
     given = parser.parse_args(arguments)
@@ -265,10 +180,10 @@ def main(arguments: Sequence[str]) -> int:
     ]
     for way in WAYS:
         rounds = [measure(way, given.seconds) for _ in range(given.rounds)]
-        rates = [rate for rate, _, _ in rounds]
+        rates = [rate for rate, _ in rounds]
         middle = statistics.median(rates)
         verdict = "met" if middle >= way.target else "**missed**"
-        resident = max(mib for _, _, mib in rounds)
+        resident = max(mib for _, mib in rounds)
         lines.append(
             f"| {way.name} | {middle:,.0f} | {min(rates):,.0f} | {max(rates):,.0f} |"
             f" {way.target:,} | {verdict} | {resident:.0f} |"

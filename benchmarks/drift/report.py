@@ -90,7 +90,7 @@ def checked(results: Results) -> list[tuple[str, bool, str]]:
         delay = alarm.row - real.table.change if alarm else None
         found.append(
             (
-                f"{real.table.name}: {real.table.what}, found in 500 rows and named first",
+                f"{real.table.name}: {real.table.what}, found in 500 rows, what moves then first",
                 delay is not None and delay <= 500 and real.named,
                 f"after {delay} rows: {', '.join(alarm.named) if alarm else 'nothing'}",
             )

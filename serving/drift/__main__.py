@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
 import os
@@ -24,8 +25,12 @@ from serving.errors import SeatrialError
 
 logger = logging.getLogger("seatrial.drift")
 
+M_ARENA_MAX = -8
+"""Of glibc's mallopt."""
+
 
 def main() -> int:
+    _share_one_heap()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     # uvicorn raises the signal again after its shutdown; that must end in exit code 0.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -52,6 +57,13 @@ def main() -> int:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
     return _serve(settings, listener, engine, sink, metrics)
+
+
+def _share_one_heap() -> None:
+    """glibc gives every thread a heap, and gives back none of the gaps in them: 15 MB in all."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # musl has none
+        mallopt(M_ARENA_MAX, 1)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.drift.encoding import Column, Matrix
+from serving.drift.lookup import Lookup
 
+Codes = NDArray[np.intp]
 Counts = NDArray[np.int64]
 BINS = 64
 BLOCK = 32
@@ -31,6 +33,10 @@ class ColumnCells:
     edges: Matrix
     reference: Counts
     """How many reference rows each cell has."""
+
+    @cached_property
+    def lookup(self) -> Lookup:
+        return Lookup(self.edges)
 
     @property
     def size(self) -> int:
@@ -57,19 +63,20 @@ class Grid:
         self.columns = tuple(_cells(c, reference[:, i]) for i, c in enumerate(columns))
         self.starts = np.cumsum([0, *(cells.size for cells in self.columns)])
         self.size = int(self.starts[-1])
+        self._slices = [slice(a, b) for a, b in itertools.pairwise(self.starts.tolist())]
 
-    def code(self, rows: Matrix) -> NDArray[np.intp]:
+    def code(self, rows: Matrix) -> Codes:
         """The cell of each value [n, columns], numbered over all columns."""
         codes = np.empty(rows.shape, dtype=np.intp, order="F")
         for i, cells in enumerate(self.columns):
-            codes[:, i] = np.searchsorted(cells.edges, rows[:, i], side="right") + self.starts[i]
+            np.add(cells.lookup.find(rows[:, i]), self.starts[i], out=codes[:, i])
         return codes
 
-    def count(self, codes: NDArray[np.intp]) -> Counts:
+    def count(self, codes: Codes) -> Counts:
         """How many values each cell got, [cells]."""
         return np.bincount(codes.ravel(order="K"), minlength=self.size).astype(np.int64)
 
-    def count_blocks(self, codes: NDArray[np.intp], filled: int) -> Counts:
+    def count_blocks(self, codes: Codes, filled: int) -> Counts:
         """[blocks, cells] when the first block has `filled` rows already; the last may be part."""
         blocks = (filled + np.arange(len(codes))) // BLOCK
         count = int(blocks[-1]) + 1 if len(blocks) else 0
@@ -78,7 +85,7 @@ class Grid:
 
     def slice(self, index: int) -> slice:
         """Where the cells of column `index` lie."""
-        return slice(int(self.starts[index]), int(self.starts[index + 1]))
+        return self._slices[index]
 
     @cached_property
     def reference(self) -> Counts:

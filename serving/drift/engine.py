@@ -32,7 +32,7 @@ from serving.errors import DataError
 
 logger = logging.getLogger("seatrial.drift")
 
-AT_ONCE = 8192
+AT_ONCE = 4096
 """Rows that the worker takes from the ring at a time."""
 TICK = 0.5
 """Seconds between looks at the clock while no rows come."""

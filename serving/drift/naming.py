@@ -16,10 +16,10 @@ NAMED = 3
 """Columns that are named when none of them is significant alone."""
 
 
-def certainty(watch: Watch, aspects: int) -> float:
+def certainty(watch: Watch) -> float:
     """Log evidence that one of a column's aspects needs to be called moved: with a chance of 5 %
     over all of them (Markov and Bonferroni) it has so much without drift."""
-    return math.log(max(watch.rows, 1)) + math.log(20 * max(aspects, 1))
+    return math.log(max(watch.rows, 1)) + math.log(20 * max(len(watch.table.groups), 1))
 
 
 def moved_columns(
@@ -29,7 +29,7 @@ def moved_columns(
     found = tested(verdict, spending) if verdict else []
     named = {column["name"]: column for column in found}
     findings = watch.findings() if watch else ()
-    limit = certainty(watch, len(findings)) if watch else math.inf
+    limit = certainty(watch) if watch else math.inf
     sure = [f for f in findings if f.evidence >= limit or f.column in named]
     best = [f for f in findings[:NAMED] if f.evidence > 0]
     for finding in sure or (best if not found else ()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,8 @@ from serving.errors import DataError
 
 ROWS = "io.seatrial.inference.rows"
 """Type of the events that our own predictor's tee sends."""
+_PACKED = frozenset({"<f4", "<f8", "<i8"})
+"""numpy's names of float32, float64 and int64, little-endian."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +72,7 @@ def read_tee(event: Envelope) -> TeeRows:
     rows = len(ids)
     if set(map(type, ids)) - {str}:
         raise DataError("data has ids that are not texts")
-    # The whole of it at once: this is done for each row of a stream.
-    for what, given in (("column", columns), ("output", outputs)):
-        if set(map(type, given.values())) - {list} or set(map(len, given.values())) - {rows}:
-            _complain(what, given, rows)
+    columns, outputs = _lists("column", columns, rows), _lists("output", outputs, rows)
     record = None
     if rows == 1:
         record = (_same(tuple(columns)), [value for (value,) in columns.values()])
@@ -81,13 +81,36 @@ def read_tee(event: Envelope) -> TeeRows:
     return TeeRows(digest, arm, Block(columns, rows, event.time, ids, score, decision, record))
 
 
-def _complain(what: str, given: Mapping[str, Any], rows: int) -> None:
-    """Raises DataError for the first that is no list of so many values."""
-    for name, values in given.items():
-        if not isinstance(values, list):
-            raise DataError(f"{what} '{name}' is not a list of values")
-        if len(values) != rows:
-            raise DataError(f"data has {rows} ids for {what} '{name}' of {len(values)} rows")
+def _lists(what: str, given: dict[str, Any], rows: int) -> dict[str, Any]:
+    """Lists or arrays of so many values. Raises DataError for the first that is none."""
+    # The whole of it at once: this is done for each row of a stream.
+    kinds = set(map(type, given.values()))
+    if dict in kinds:
+        given = {
+            name: _unpacked(what, name, values, rows) if isinstance(values, dict) else values
+            for name, values in given.items()
+        }
+    if kinds - {list, dict}:
+        name = next(n for n, v in given.items() if not isinstance(v, list | np.ndarray))
+        raise DataError(f"{what} '{name}' is not a list of values")
+    if set(map(len, given.values())) - {rows}:
+        name = next(name for name, values in given.items() if len(values) != rows)
+        raise DataError(f"data has {rows} ids for {what} '{name}' of {len(given[name])} rows")
+    return given
+
+
+def _unpacked(what: str, name: str, values: Mapping[str, Any], rows: int) -> Any:
+    try:
+        data = base64.b64decode(values["base64"], validate=True)
+        if values["dtype"] not in _PACKED:
+            raise ValueError
+        found = np.frombuffer(data, values["dtype"])
+    except (KeyError, TypeError, ValueError):
+        raise DataError(
+            f"{what} '{name}' is neither a list of values nor base64 with a dtype of"
+            f" {', '.join(sorted(_PACKED))}"
+        ) from None
+    return found if rows > 1 else found.tolist()
 
 
 @functools.lru_cache(maxsize=64)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.drift.cells import ColumnCells, Counts, Grid
+from serving.drift.cells import Codes, ColumnCells, Counts, Grid
 from serving.drift.encoding import Column, Matrix
 from serving.errors import DataError
 
@@ -49,7 +49,11 @@ class Sketch:
 
     def add(self, rows: Matrix) -> None:
         """Counts rows [n, columns]."""
-        self.counts += self.grid.count(self.grid.code(rows))
+        self.add_codes(self.grid.code(rows))
+
+    def add_codes(self, codes: Codes) -> None:
+        """The same of what grid.code has made of rows."""
+        self.counts += self.grid.count(codes)
 
     def add_counts(self, counts: Counts) -> None:
         """Adds what a watch of the same grid has counted already (WatchStep.counts)."""

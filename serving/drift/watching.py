@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from serving.drift.cells import Codes
 from serving.drift.cloudevents import parse_time, timestamp
 from serving.drift.detector import DriftDetector, TestResult
 from serving.drift.encoding import Matrix
@@ -117,9 +118,11 @@ class Watching:
                 told.append(
                     self.events.quality(list(map(describe, raised)), span, self._next_sequence())
                 )
+            codes = self.current.grid.code(rows)
             for part, window in self.tumbler.cut(Batch(rows, when), now):
                 self._last_window = window or self._last_window
-                told += self._observe(part)
+                own, codes = codes[: len(part.rows)], codes[len(part.rows) :]
+                told += self._observe(own, part.time)
                 if window is not None:
                     told += self._end(window)
             if self.labels is not None:
@@ -161,16 +164,16 @@ class Watching:
     def waiting_windows(self) -> int:
         return len(self._untested)
 
-    def _observe(self, part: Batch) -> list[CloudEvent]:
+    def _observe(self, codes: Codes, time: float) -> list[CloudEvent]:
         """One part of a window through the watch."""
         before = self.row
-        self.row += len(part.rows)
+        self.row += len(codes)
         if self.watch is None:
-            self.current.add(part.rows)
+            self.current.add_codes(codes)
             return []
-        watch, episodes, when = self.watch, self.episodes, timestamp(part.time)
+        watch, episodes, when = self.watch, self.episodes, timestamp(time)
         watch.average_run_length = self.traffic.average_run_length
-        step = watch.observe(part.rows)
+        step = watch.observe_codes(codes)
         self.current.add_counts(step.counts)
         if episodes.open:
             if step.evidence >= episodes.still(self.row):
@@ -180,7 +183,7 @@ class Watching:
             return []
         if step.crossing is not None:
             row = before + step.crossing + 1
-            told = self._open("watch", row, part.time)
+            told = self._open("watch", row, time)
             watch.restart()
             return told
         if step.evidence > watch.threshold / 2:
@@ -355,11 +358,7 @@ class Watching:
     def _note_moves(self, when: str) -> None:
         if self.watch is None:
             return
-        findings = self.watch.findings()
-        limit = certainty(self.watch, len(findings))
-        for finding in findings:
-            if finding.evidence < limit:
-                break
+        for finding in self.watch.findings(certainty(self.watch)):
             self.moved.setdefault((finding.column, finding.aspect), when)
 
     def _largest_effect(self, sketch: Sketch) -> float:

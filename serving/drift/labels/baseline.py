@@ -56,10 +56,18 @@ class Baseline:
             average_precision=None if precision is None else float(precision),
         )
 
+    @property
+    def wrongly_flagged(self) -> tuple[float, float]:
+        """Negatives that were flagged, and all that were: what precision lacks of one."""
+        alarms = self.false_alarms[0]
+        return alarms, alarms + self.missed[1] - self.missed[0]
+
     def to_json(self) -> dict[str, float | None]:
+        wrong = _rate(self.wrongly_flagged)
         return {
             "miss_rate": _rate(self.missed),
             "false_alarm_rate": _rate(self.false_alarms),
+            "precision": None if wrong is None else 1 - wrong,
             "average_precision": self.average_precision,
         }
 

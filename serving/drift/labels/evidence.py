@@ -4,7 +4,7 @@ Each bet multiplies its stake by a likelihood ratio whose mean is at most 1 whil
 good as it measured itself to be. A unit is staked anew on every row, so the stakes' weighted mean
 less the number of rows is a supermartingale: until it reaches A, at least A labelled rows pass on
 average. Rates within a class stay valid when one class is labelled sooner or more often than the
-other; calibration does not.
+other; precision and calibration do not.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from serving.drift.labels.baseline import Baseline, Calibrated, upper_bound
 from serving.errors import DataError
 
-Aspect = Literal["misses", "false_alarms", "calibration"]
-ASPECTS: tuple[Aspect, ...] = ("misses", "false_alarms", "calibration")
+Aspect = Literal["misses", "false_alarms", "precision", "calibration"]
+ASPECTS: tuple[Aspect, ...] = ("misses", "false_alarms", "precision", "calibration")
 DIRECTIONS: dict[Aspect, tuple[str, ...]] = {
     "misses": ("more",),
     "false_alarms": ("more",),
+    "precision": ("lower",),
     "calibration": ("more positives than scores say", "fewer positives than scores say"),
 }
 ODDS = (1.5, 2.0, 4.0)
@@ -53,13 +54,16 @@ class Evidence:
     """State of the bets against one baseline."""
 
     def __init__(self, baseline: Baseline, *, complete: bool = True) -> None:
-        """`complete`: rows are labelled whatever their outcome, so that calibration counts."""
+        """`complete`: rows are labelled whatever their outcome, so that precision and calibration
+        count."""
         self._missed = _ratios(upper_bound(baseline.missed))
         self._alarms = _ratios(upper_bound(baseline.false_alarms))
+        self._wrong = _ratios(upper_bound(baseline.wrongly_flagged)) if complete else None
         self._calibrated = Calibrated.of(baseline.calibration) if complete else None
         on = {
             "misses": self._missed is not None,
             "false_alarms": self._alarms is not None,
+            "precision": self._wrong is not None,
             "calibration": self._calibrated is not None,
         }
         counts = {aspect: sum(a == aspect for a, _ in _BETS) for aspect in ASPECTS}
@@ -123,12 +127,13 @@ class Evidence:
     ) -> Floats:
         """[rows, bets]; 1 where a row says nothing to a bet."""
         found = np.ones((len(score), len(_BETS)))
-        # A unit is staked on each row, also for the class that it is not of: a factor of 1 pays it
-        # back, which keeps the promise in labelled rows of either class.
+        # A unit is staked on each row, also where a bet has nothing to say: a factor of 1 pays it
+        # back, which keeps the promise in labelled rows of any kind.
         at = 0
         for ratios, hit, of in (
             (self._missed, ~flagged, positive),
             (self._alarms, flagged, ~positive),
+            (self._wrong, ~positive, flagged),
         ):
             if ratios is not None:
                 for bet, (yes, no) in enumerate(ratios):

@@ -11,6 +11,7 @@ MEASURES = {
     "accuracy": "Share of recent labelled rows whose decision was right",
     "miss_rate": "Share of recent positives that were not flagged",
     "false_alarm_rate": "Share of recent negatives that were flagged",
+    "precision": "Share of recent flagged rows that were positive",
     "average_precision": "Average precision of the score over recent labelled rows",
     "calibration_error": "Distance of mean score and rate of positives, by deciles of the score",
 }

@@ -63,6 +63,7 @@ class Recent:
             "accuracy": _mean(flagged == positive),
             "miss_rate": _mean(~flagged[positive]),
             "false_alarm_rate": _mean(flagged[~positive]),
+            "precision": _mean(positive[flagged]),
             "average_precision": average_precision(rows.score, positive),
             "positive_rate": _mean(positive),
             "mean_score": _mean(rows.score),

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.drift.cells import BLOCK, Counts, Grid
+from serving.drift.cells import BLOCK, Codes, Counts, Grid
 from serving.drift.detector import Aspect
 from serving.drift.encoding import Column, Matrix, Role
 from serving.drift.watch.joint import MEMORIES
@@ -102,10 +102,14 @@ class Watch:
 
     def observe(self, rows: Matrix) -> WatchStep:
         """Takes rows [n, columns], n >= 0. Any NaN and any code is fine."""
+        return self.observe_codes(self.grid.code(rows))
+
+    def observe_codes(self, codes: Codes) -> WatchStep:
+        """The same of what grid.code has made of rows."""
         total: Counts = np.zeros(self.grid.size, dtype=np.int64)
         crossing: int | None = None
-        for start in range(0, len(rows), PIECE):
-            crossed = self._observe(rows[start : start + PIECE], total)
+        for start in range(0, len(codes), PIECE):
+            crossed = self._observe(codes[start : start + PIECE], total)
             if crossing is None and crossed is not None:
                 crossing = start + crossed
         return WatchStep(self.evidence, crossing, total)
@@ -115,24 +119,28 @@ class Watch:
         won = float(self.table.stakes @ self._won)
         return math.log(won) if won > 0 else -math.inf
 
-    def findings(self) -> tuple[Finding, ...]:
-        """Every column and aspect, the strongest evidence first."""
+    def findings(self, least: float = -math.inf) -> tuple[Finding, ...]:
+        """Every column and aspect with an evidence of at least `least`, the strongest first."""
+        table = self.table
+        weighted = (table.stakes * self._won)[: len(table.bets)]
+        means = np.add.reduceat(weighted, table.starts) / table.weights
+        with np.errstate(divide="ignore"):
+            evidence = np.log(means)
         found = []
-        for group in self.table.groups:
-            stakes, won = self.table.stakes[group.bets], self._won[group.bets]
+        for at in np.argsort(-evidence, kind="stable")[: int((evidence >= least).sum())].tolist():
+            group = table.groups[at]
             column = self.grid.columns[group.column].column
-            mean = float(stakes @ won) / float(stakes.sum())
-            best = self.table.bets[group.bets.start + int(np.argmax(won))]
+            best = table.bets[group.bets.start + int(self._won[group.bets].argmax())]
             found.append(
                 Finding(
                     column=column.name,
                     role=column.role,
                     aspect=group.aspect,
-                    evidence=math.log(mean) if mean > 0 else -math.inf,
+                    evidence=float(evidence[at]),
                     direction=best.direction,
                 )
             )
-        return tuple(sorted(found, key=lambda f: -f.evidence))
+        return tuple(found)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The state, as plain arrays for an .npz."""
@@ -162,14 +170,14 @@ class Watch:
         self._partial = arrays["partial"].astype(np.int64)
         self.rows = int(arrays["rows"])
 
-    def _observe(self, rows: Matrix, total: Counts) -> int | None:
+    def _observe(self, codes: Codes, total: Counts) -> int | None:
         """Adds the rows' counts to `total`; returns the index of the row of the first crossing."""
         filled = self.rows % BLOCK
-        blocks = self.grid.count_blocks(self.grid.code(rows), filled)
+        blocks = self.grid.count_blocks(codes, filled)
         total += blocks.sum(axis=0)
         blocks[0] += self._partial
-        self.rows += len(rows)
-        whole = (filled + len(rows)) // BLOCK
+        self.rows += len(codes)
+        whole = (filled + len(codes)) // BLOCK
         if whole < len(blocks):
             self._partial = blocks[whole].copy()
         else:

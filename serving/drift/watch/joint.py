@@ -62,18 +62,21 @@ class JointBet:
         parts = zip(self.places, self.scores, strict=True)
         return np.column_stack([blocks[:, place] @ scores for place, scores in parts])
 
-    def pay(self, recent: Matrix, total: Matrix) -> Matrix:
-        """Nats [memories] that a block with the sums `total` [columns] pays; then `recent` learns
-        from it."""
-        bet = np.where(np.abs(recent) > _CLEAR, recent, 0.0)
-        np.clip(bet, -LARGEST, LARGEST, out=bet)
-        variance = ((bet @ self.covariance) * bet).sum(axis=1)
+    def pay(self, recent: Matrix, totals: Matrix) -> Matrix:
+        """Nats [blocks, memories] that blocks with the sums `totals` [blocks, columns] pay;
+        `recent` [memories, columns] learns from each once it has paid."""
+        known = np.empty((len(totals), *recent.shape))
+        for before, total in zip(known, totals, strict=True):
+            before[:] = recent
+            recent += _RATES * (total / BLOCK - recent)
+        bet = np.clip(known, -LARGEST, LARGEST)
+        bet[np.abs(known) <= _CLEAR] = 0.0
+        variance = ((bet @ self.covariance) * bet).sum(axis=2)
         # Correlated columns tell the same twice; this is the best length along the direction.
-        length = np.minimum((bet * bet).sum(axis=1) / np.maximum(variance, 1e-12), 1.0)
+        length = np.minimum((bet * bet).sum(axis=2) / np.maximum(variance, 1e-12), 1.0)
         variance *= length * length
         cost = SLACK * variance / 2 + self.error * np.sqrt(variance)
-        paid: Matrix = length * (bet @ total) - BLOCK * cost
-        recent += _RATES * (total / BLOCK - recent)
+        paid: Matrix = length * (bet @ totals[:, :, None])[:, :, 0] - BLOCK * cost
         return paid
 
 

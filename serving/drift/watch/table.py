@@ -45,6 +45,9 @@ class BetTable:
         own = np.concatenate(shared) / len(columns)
         last = np.full(len(MEMORIES) if self.joint else 0, JOINT_STAKE / len(MEMORIES))
         self.stakes: Matrix = np.concatenate([own * (1 - last.sum()), last])
+        self.starts = np.array([group.bets.start for group in self.groups], dtype=np.intp)
+        self.weights: Matrix = np.add.reduceat(self.stakes[: len(own)], self.starts)
+        """[groups], the sums of their stakes."""
         self._cost = BLOCK * self._penalties(tolerance)
         self._payoffs = [
             np.array([bet.payoff for bet in bets]).reshape(-1, cells.size).T.copy()
@@ -77,9 +80,7 @@ class BetTable:
             np.matmul(blocks[:, self.grid.slice(i)], payoffs, out=paid[:, start:end])
             start = end
         if self.joint is not None:
-            totals = self.joint.totals(blocks)
-            for block, total in enumerate(totals):
-                paid[block, start:] = self.joint.pay(recent, total)
+            paid[:, start:] = self.joint.pay(recent, self.joint.totals(blocks))
         paid -= self._cost
         return paid
 

@@ -1,97 +1,30 @@
-"""The engine with the shipped fakes: no Alibi, no HTTP."""
+"""What the engine tells of the rows that it watches."""
 
 from __future__ import annotations
 
-import errno
-import json
 import logging
-import os
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from serving.drift.cloudevents import Envelope, read_events
 from serving.drift.detector import DriftDetector, ScriptedDetector, TestResult
 from serving.drift.encoding import Matrix
 from serving.drift.engine import Engine
-from serving.drift.intake import OtherInput, UnknownBundle
-from serving.drift.introduction import Introduction, read_introduction
-from serving.drift.labels import read_labels
 from serving.drift.metrics import Metrics
-from serving.drift.pairs import REQUEST
 from serving.drift.settings import Settings
 from serving.drift.sink import MemorySink
-from serving.drift.snapshot import Snapshot, pack, read_snapshot
-from serving.errors import DataError
-from tests.serving.drift.stream import CONFIG, WINDOW, columns, introduction, rows_event, wait_until
-from tests.serving.drift.test_kserve_logger import V1, binary
-
-CLEAN = (TestResult("amount", "feature", "values", "ks", 0.5, 0.03),)
-MOVED = (
-    TestResult("score", "score", "values", "ks", 1e-12, 0.5),
-    TestResult("amount", "feature", "values", "ks", 1e-9, 0.3),
-    TestResult("age", "feature", "missing", "fisher", 1e-10, 0.4),
-    TestResult("age", "feature", "values", "ks", 1e-9, 0.2),
+from tests.serving.drift.engine_parts import (
+    CLEAN,
+    MOVED,
+    ONLY_WATCH,
+    OTHER,
+    Parts,
+    envelope,
+    event,
+    known,
 )
-OTHER = "e" * 64
-ONLY_WINDOWS = {"windows": CONFIG["windows"]}
-ONLY_WATCH: dict[str, Any] = {"watch": {}}
-
-
-def known(digest: str = "d" * 64, config: dict[str, Any] | None = None) -> Introduction:
-    body = introduction(digest=digest, config=config or ONLY_WINDOWS)
-    return read_introduction(json.dumps(body).encode())
-
-
-def event(count: int, event_id: str, digest: str = "d" * 64, seed: int = 2) -> Envelope:
-    return envelope(rows_event(columns(count, seed), event_id, digest))
-
-
-def envelope(body: dict[str, Any]) -> Envelope:
-    (found,) = read_events([], json.dumps(body).encode())
-    return found
-
-
-class Parts:
-    def __init__(self, **settings: Any) -> None:
-        self.detector: DriftDetector = ScriptedDetector(CLEAN, MOVED, MOVED, CLEAN, CLEAN, MOVED)
-        self.sink = MemorySink()
-        self.metrics = Metrics()
-        self.settings = Settings(**settings)
-        self.engine = Engine(self.settings, self.sink, self.metrics, build=lambda *_: self.detector)
-        self.metrics.show(self.engine.status)
-        self.engine.start()
-
-    def introduce(self, *given: Any, **named: Any) -> None:
-        self.engine.introduce(known(*given, **named))
-
-    def accept(self, given: Envelope) -> None:
-        self.engine.receiving.accept(given)
-
-    def feed(self, windows: int, event_id: str = "e") -> None:
-        self.accept(event(windows * WINDOW, event_id))
-
-    def wait_told(self, count: int) -> None:
-        wait_until(lambda: len(self.sink.events) >= count, f"{count} events")
-
-    def wait(self, key: str, count: int) -> None:
-        wait_until(lambda: self.engine.status()["window"][key] >= count, f"{count} {key}")
-
-    def sample(self, name: str, **labels: str) -> float:
-        return self.metrics.registry.get_sample_value(name, labels) or 0.0
-
-    def told(self) -> list[str]:
-        return [e.type.removeprefix("io.seatrial.") for e in self.sink.events]
-
-
-@pytest.fixture
-def parts() -> Iterator[Parts]:
-    made = Parts()
-    yield made
-    made.engine.close()
+from tests.serving.drift.stream import CONFIG, WINDOW, columns, rows_event, wait_until
 
 
 def test_each_episode_is_opened_and_resolved_once(parts: Parts) -> None:
@@ -165,53 +98,6 @@ def test_window_tests_explain_and_confirm_what_the_watch_saw(parts: Parts) -> No
     assert (data["opened_by"], data["confirmed"]) == ("watch", True)
     assert data["p_values"]["amount"] == 1e-9
     assert parts.engine.status()["window"]["tested"] == 0
-
-
-def test_asks_for_the_bundle_when_none_or_another_is_known(parts: Parts) -> None:
-    with pytest.raises(UnknownBundle, match="no bundle"):
-        parts.feed(1)
-    parts.introduce()
-    with pytest.raises(UnknownBundle, match="eeeeeeeeeeee"):
-        parts.accept(event(10, "x", digest=OTHER))
-    dropped = parts.engine.status()["input"]["dropped"]
-    assert dropped == {"no_bundle": WINDOW, "other_bundle": 10}
-
-
-def test_an_event_refused_for_its_bundle_may_come_again(parts: Parts) -> None:
-    with pytest.raises(UnknownBundle):
-        parts.feed(1)
-    parts.introduce()
-    parts.feed(1)
-    parts.wait("tested", 1)
-
-
-def test_an_event_seen_before_counts_once(parts: Parts) -> None:
-    parts.introduce()
-    for _ in range(3):
-        parts.accept(event(10, "same"))
-    assert parts.sample("seatrial_drift_rows_total") == 10
-    assert parts.sample("seatrial_drift_duplicate_events_total") == 2
-
-
-@pytest.mark.parametrize("kind", ["tee", "kserve"])
-def test_rows_of_the_other_kind_of_input_are_refused(kind: str) -> None:
-    parts = Parts(input=kind)
-    parts.introduce()
-    both = [event(1, "tee"), binary(REQUEST, "a", json.dumps(V1).encode())]
-    taken, refused = both if kind == "tee" else reversed(both)
-    parts.accept(taken)
-    with pytest.raises(OtherInput, match="twice would look like drift"):
-        parts.accept(refused)
-    assert parts.engine.status()["input"]["refused"] == {"other_input": 1}
-    parts.engine.close()
-
-
-def test_introducing_the_same_bundle_again_keeps_the_rows(parts: Parts) -> None:
-    parts.introduce()
-    parts.accept(event(150, "first"))
-    parts.introduce()
-    parts.accept(event(50, "second"))
-    parts.wait("tested", 1)
 
 
 def test_another_bundle_resolves_what_is_open_and_starts_from_nothing(parts: Parts) -> None:
@@ -295,22 +181,6 @@ def test_bad_values_are_told_as_quality_and_do_not_silence_drift(parts: Parts) -
     assert parts.told().count("quality.violated") == 1
 
 
-def test_labels_come_back_as_performance(parts: Parts) -> None:
-    assert parts.engine.label(read_labels(b'[{"id": "a", "outcome": 1}]')) is False
-    parts.introduce(config=ONLY_WATCH)
-    parts.accept(event(100, "e"))
-    labels = [{"id": f"e-{row}", "outcome": row % 2 == 0} for row in range(60)]
-    assert parts.engine.label(read_labels(json.dumps(labels).encode()))
-    wait_until(lambda: parts.engine.status()["labels"]["labelled"] == 60, "labels")
-
-
-def test_times_that_go_back_stop_nothing(parts: Parts) -> None:
-    parts.introduce()
-    for second, when in enumerate(("2026-03-01T12:00:00Z", "1999-01-01T00:00:00Z")):
-        parts.accept(envelope(rows_event(columns(WINDOW, 2), f"t{second}", when=when)))
-    parts.wait("tested", 2)
-
-
 def test_a_metric_is_named_by_feature_and_its_number_is_bounded() -> None:
     parts = Parts()
     parts.metrics = Metrics(features=2)
@@ -331,131 +201,3 @@ def test_a_metric_is_named_by_feature_and_its_number_is_bounded() -> None:
     assert named == {"amount", "age"}
     assert parts.sample("seatrial_drift_psi", column="amount") > 0
     parts.engine.close()
-
-
-def restarted(before: Parts, **settings: Any) -> Parts:
-    before.engine.close()
-    return Parts(**settings)
-
-
-def test_goes_on_where_it_was(tmp_path: Path) -> None:
-    settings = {"state_dir": str(tmp_path), "snapshot_seconds": 1000.0}
-    first = Parts(**settings)
-    first.introduce(config=CONFIG)
-    first.accept(event(5 * WINDOW + 70, "a"))
-    first.wait("tested", 5)
-    wait_until(lambda: first.engine.status()["window"]["pending"] == 70, "rows")
-    before = first.engine.status()
-    second = restarted(first, **settings)
-    second.introduce(config=CONFIG)
-    after = second.engine.status()
-    for same in ("window", "episode", "open", "features", "timeline", "quality"):
-        expected, found = ({**s[same]} if same == "window" else s[same] for s in (before, after))
-        if same == "window":
-            for ages in (expected, found):
-                ages.pop("age_seconds")
-        if same == "features":
-            for feature in (*expected, *found):
-                feature.update(p_value=None, effect=None)
-        assert found == expected, same
-    assert after["watch"]["evidence"] == before["watch"]["evidence"]
-    assert after["state"]["restored"] is True
-    second.accept(event(5 * WINDOW + 70, "a"))
-    assert second.engine.status()["input"]["duplicates"] == 1
-    second.engine.close()
-
-
-def test_an_event_that_the_outbox_missed_is_sent_after_the_restart_and_only_then(
-    tmp_path: Path,
-) -> None:
-    settings = {"state_dir": str(tmp_path)}
-    first = Parts(**settings)
-    # Between the snapshot and the outbox, the process ends.
-    first.engine._deliver = lambda event: None  # type: ignore[method-assign]
-    first.introduce()
-    first.feed(2)
-    first.wait("tested", 2)
-    wait_until((tmp_path / "snapshot.npz").exists, "the snapshot")
-    first.engine._save = lambda *_: None  # type: ignore[method-assign]
-    second = restarted(first, **settings)
-    second.introduce()
-    assert second.told() == ["drift.opened"]
-    third = restarted(second, **settings)
-    third.introduce()
-    assert third.told() == []
-    third.engine.close()
-
-
-def test_a_full_disk_stops_no_detection_and_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    parts = Parts(state_dir=str(tmp_path), snapshot_seconds=0.05)
-    monkeypatch.setattr(os, "fsync", full)
-    parts.introduce()
-    parts.feed(2)
-    wait_until(lambda: "drift.opened" in parts.told(), "the event")
-    wait_until(lambda: parts.engine.status()["state"]["problem"] is not None, "the problem")
-    assert any("No space left" in p for p in parts.engine.status()["problems"])
-    monkeypatch.undo()
-    wait_until(lambda: parts.engine.status()["state"]["problem"] is None, "space again")
-    parts.engine.close()
-
-
-@pytest.mark.parametrize(
-    ("changes", "named"),
-    [
-        ({"specversion": "0.3"}, "0.3"),
-        ({"type": "other"}, "other"),
-        ({"id": ""}, "'id'"),
-        ({"time": "noon"}, "'noon'"),
-        ({"time": 5}, "'5'"),
-        ({"data": []}, "data is not a JSON object"),
-        ({"data": {"ids": [], "columns": []}}, "needs a list 'ids'"),
-    ],
-)
-def test_names_what_is_wrong_with_an_event(
-    parts: Parts, changes: dict[str, Any], named: str
-) -> None:
-    parts.introduce()
-    good = rows_event(columns(3, seed=2), "x")
-    with pytest.raises(DataError, match=named):
-        parts.accept(envelope({**good, **changes}))
-
-
-def test_refuses_columns_of_another_length_than_the_ids(parts: Parts) -> None:
-    parts.introduce()
-    body = rows_event(columns(3, seed=2), "x")
-    body["data"]["ids"].append("one more")
-    with pytest.raises(DataError, match="4 ids for column 'amount' of 3 rows"):
-        parts.accept(envelope(body))
-
-
-def test_the_state_of_another_bundle_is_set_aside(tmp_path: Path) -> None:
-    first = Parts(state_dir=str(tmp_path))
-    first.introduce(config=ONLY_WATCH)
-    first.accept(event(100, "a"))
-    second = restarted(first, state_dir=str(tmp_path))
-    second.introduce(OTHER, config=ONLY_WATCH)
-    status = second.engine.status()
-    assert (status["state"]["set_aside"], status["state"]["restored"]) == (1, False)
-    assert status["watch"]["rows"] == 0
-    second.engine.close()
-
-
-def test_a_state_that_is_damaged_inside_is_set_aside(tmp_path: Path) -> None:
-    first = Parts(state_dir=str(tmp_path))
-    first.introduce(config=ONLY_WATCH)
-    first.accept(event(100, "a"))
-    first.engine.close()
-    kept = read_snapshot(tmp_path / "snapshot.npz")
-    arrays = {**kept.arrays, "watch/won": np.full(3, np.nan)}
-    (tmp_path / "snapshot.npz").write_bytes(pack(Snapshot(kept.meta, arrays)))
-    second = Parts(state_dir=str(tmp_path))
-    second.introduce(config=ONLY_WATCH)
-    assert second.engine.status()["state"]["set_aside"] == 1
-    second.accept(event(100, "a"))
-    wait_until(lambda: second.engine.status()["watch"]["rows"] == 100, "rows")
-    second.engine.close()

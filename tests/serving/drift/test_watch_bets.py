@@ -83,7 +83,7 @@ def test_the_joint_bet_is_fair_on_dependent_columns(correlation: float) -> None:
     totals = bet.totals(blocks)
     for direction in (np.eye(7)[0] * 0.3, np.full(7, 0.2), np.tile([0.3, -0.3], 4)[:7]):
         recent = np.tile(direction, (2, 1))
-        gains = [np.exp(bet.pay(recent.copy(), total)) for total in totals]
+        gains = [np.exp(bet.pay(recent.copy(), total[None])) for total in totals]
         assert np.mean(gains) <= 1.0
 
 
