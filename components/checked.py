@@ -66,6 +66,10 @@ class Checked:
             start += self.counts[part]
         return self.rows.take(slice(start, start + self.counts[name]))
 
+    def before_test(self) -> Rows:
+        """Training and validation rows, in time order."""
+        return self.rows.take(slice(0, self.counts["train"] + self.counts["validation"]))
+
     def held_out(self) -> Rows:
         """Rows the weights were not fitted on: validation, then test."""
         return self.rows.take(slice(self.counts["train"], None))

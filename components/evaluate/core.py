@@ -88,8 +88,8 @@ def measure(
 ) -> dict[str, Any]:
     """metrics.json for the scores of the test slice, [rows]. All but row counts is weighted.
 
-    `baselines`: scores of the test slice by name, logistic regression among them; fitted here when
-    left out.
+    `baselines`: scores of the test slice by name, logistic regression first; fitted here when left
+    out.
     """
     contract, test = table.contract, table.part("test")
     if baselines is None:

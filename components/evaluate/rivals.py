@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from components.checked import Checked, Rows
-from components.evaluate.baseline import boosting_scores, logistic_scores
 from components.evaluate.judge import Scores
 from components.scoring import model_scores, open_model
 from serving.bundle import Bundle, Contract
 from serving.bundle.rows import Columns
 from serving.errors import BundleError
 
-LOGISTIC, BOOSTING = "logistic regression", "gradient boosting"
+Plain = Literal["logistic", "tree"]
+PLAIN: dict[str, Plain] = {"logistic regression": "logistic", "gradient boosting": "tree"}
 BASELINES = "baselines"
-"""Folder beside model.onnx with other models of the same contract, NAME.onnx."""
+"""Folder beside model.onnx with plain models of the same contract, NAME.onnx."""
 
 
 @dataclass(frozen=True)
@@ -26,18 +27,30 @@ class Champion:
 
 
 def baseline_scores(table: Checked, model: Path | None) -> dict[str, Scores]:
-    """Of the test slice, by name: what is fitted here on the rows before it, and what training left
-    beside its model."""
+    """Of the test slice, by name: the plain models that training left beside its own, each fitted
+    on the rows before that slice. One that was not trained is fitted here."""
     test = table.part("test")
-    fitting = table.rows.take(slice(0, table.counts["train"] + table.counts["validation"]))
-    found: dict[str, Scores] = {
-        LOGISTIC: logistic_scores(table.contract, fitting, test),
-        BOOSTING: boosting_scores(table.contract, fitting, test, seed=0),
-    }
-    for file in sorted((model / BASELINES).glob("*.onnx")) if model else ():
-        name = file.stem.replace("_", " ")
-        found[name] = model_scores(open_model(file), test.columns)
+    found: dict[str, Scores] = {}
+    for name, family in PLAIN.items():
+        file = (model or Path()) / BASELINES / f"{name.replace(' ', '_')}.onnx"
+        if model is not None and file.is_file():
+            found[name] = model_scores(open_model(file), test.columns)
+        else:
+            found[name] = _fitted(table, family)
     return found
+
+
+def _fitted(table: Checked, family: Plain) -> Scores:
+    """As the train step would: judged on the validation slice, then fitted on that too."""
+    # Imported late: torch takes a second, and most runs need none of it.
+    from components.train.candidates import Plan, compare, refit  # noqa: PLC0415
+    from components.train.model import scores  # noqa: PLC0415
+
+    plan = Plan(family=family)
+    contract = table.contract
+    (candidate,) = compare(contract, table.part("train"), table.part("validation"), plan)
+    model = refit(contract, candidate, table.before_test(), plan)
+    return scores(model, table.part("test").columns)
 
 
 def champion_of(bundle: Bundle, contract: Contract, test: Rows) -> Champion:

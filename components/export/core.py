@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from components.checked import Rows, read_checked
 from components.export.graph import build
 from components.files import write_bytes, write_json
 from components.scoring import model_scores, on_gpu, open_model
-from components.train.model import Model, load_model, raw_scores, scores
+from components.train.model import BASELINES, Model, load_model, raw_scores, scores
 from serving.bundle import Contract
 from serving.bundle.rows import Columns
 from serving.errors import BundleError, StageError
@@ -34,7 +35,8 @@ def run(*, checked: Path, network: Path, model: Path) -> dict[str, Any]:
     network: folder that the train step wrote.
     model: folder to write.
 
-    Writes model.onnx, golden.json and parity.json and returns the last. Raises StageError when a
+    Writes model.onnx, golden.json and parity.json and returns the last; beside them the graphs of
+    the plain models that training left, for evaluate to compare with. Raises StageError when a
     score differs by more than 1e-5 (1e-3 on CUDA, tried where there is one) or a row's decision
     changes; then nothing is written.
     """
@@ -68,6 +70,9 @@ def run(*, checked: Path, network: Path, model: Path) -> dict[str, Any]:
             for device, difference in largest.items()
         },
     }
+    shutil.rmtree(model / BASELINES, ignore_errors=True)  # an earlier run's
+    for left in sorted((network / BASELINES).glob("*")):
+        write_bytes(model / BASELINES / f"{left.name}.onnx", build(load_model(left)))
     write_bytes(model / "model.onnx", content)
     write_json(
         model / "golden.json",

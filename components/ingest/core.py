@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from components.files import write_json
 from components.ingest.order import Times, in_order
-from components.ingest.read import pieces, schema_of
+from components.ingest.read import numbered, pieces, schema_of
 from serving.bundle import Contract
 from serving.errors import DataError
 
@@ -44,7 +44,7 @@ def run(*, source: Path, contract: Contract, table: Path) -> dict[str, Any]:
     table.mkdir(parents=True, exist_ok=True)
     rows: Iterable[pa.RecordBatch] = pieces(source, contract)
     if time is not None and not seen.ordered:
-        rows = in_order(rows, time, seen.edges(), table)
+        rows = in_order(numbered(rows), time, seen.edges(), table)
     content = Content(schema_of(contract))
     partial = table / f".{TABLE}.{os.getpid()}"
     try:
@@ -70,13 +70,14 @@ class Content:
 
     def __init__(self, schema: pa.Schema) -> None:
         self._schema = schema
-        self._columns = [hashlib.sha256(f"{f.name} {f.type}\n".encode()) for f in schema]
+        self._columns = {f.name: hashlib.sha256(f"{f.name} {f.type}\n".encode()) for f in schema}
         self.rows = 0
 
     def watch(self, rows: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for piece in rows:
             self.rows += piece.num_rows
-            for digest, column in zip(self._columns, piece.columns, strict=True):
+            for name, digest in self._columns.items():
+                column = piece.column(name)
                 if pa.types.is_string(column.type):
                     texts = column.to_pylist()
                     digest.update("".join(f"{len(text)}:{text}" for text in texts).encode())
@@ -87,7 +88,7 @@ class Content:
 
     def fingerprint(self) -> str:
         whole = hashlib.sha256(f"{self.rows}\n".encode())
-        for digest in self._columns:
+        for digest in self._columns.values():
             whole.update(digest.digest())
         return whole.hexdigest()
 

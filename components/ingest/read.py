@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
-from components.validate.table import check_names, is_pandas_index, one_line
+from components.validate.table import FILE_ROW, check_names, is_pandas_index, one_line, suffix_of
 from serving.bundle import Contract
 from serving.errors import DataError, FileError
 
@@ -38,13 +39,7 @@ def schema_of(contract: Contract) -> pa.Schema:
 
 def pieces(path: Path, contract: Contract) -> Iterator[pa.RecordBatch]:
     """The table's rows in its order. Raises FileError or DataError, naming column and value."""
-    suffix = path.suffix.lower()
-    if suffix not in {".csv", ".parquet"}:
-        raise FileError(f"{path}: '{suffix}' is no table format; give a .csv or a .parquet file")
-    if not path.is_file():
-        raise FileError(f"{path}: there is no such file; give the path of a table")
-    if path.stat().st_size == 0:
-        raise FileError(f"{path}: the file is empty; a table needs a header and rows")
+    suffix = suffix_of(path)
     schema, first = schema_of(contract), 0
     try:
         for piece in _csv(path, contract) if suffix == ".csv" else _parquet(path, contract):
@@ -56,6 +51,15 @@ def pieces(path: Path, contract: Contract) -> Iterator[pa.RecordBatch]:
         raise FileError(sentence) from None
     if first == 0:
         raise DataError(f"{path}: the table has no rows")
+
+
+def numbered(rows: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The pieces with each row's place in the file, which sorting would lose."""
+    first = 0
+    for piece in rows:
+        place = np.arange(first, first + piece.num_rows)
+        yield piece.append_column(FILE_ROW, pa.array(place))
+        first += piece.num_rows
 
 
 def _csv(path: Path, contract: Contract) -> Iterator[pa.RecordBatch]:
@@ -73,7 +77,8 @@ def _csv(path: Path, contract: Contract) -> Iterator[pa.RecordBatch]:
 
 
 def _parquet(path: Path, contract: Contract) -> Iterator[pa.RecordBatch]:
-    with pq.ParquetFile(path, memory_map=True) as file:
+    # What Arrow reads ahead it keeps until the file is closed, and a mapped file counts as ours.
+    with pq.ParquetFile(path, pre_buffer=False) as file:
         names = [name for name in file.schema_arrow.names if not is_pandas_index(name)]
         used = check_names(path, names, contract)
         yield from file.iter_batches(batch_size=ROWS, columns=used)

@@ -91,26 +91,42 @@ def calibrate(margin: Floats, label: Floats, weight: Floats, method: Method) -> 
 
 
 def log_loss(score: Floats, label: Floats, weight: Floats) -> float:
+    return float(np.average(row_losses(score, label), weights=weight))
+
+
+def row_losses(score: Floats, label: Floats) -> NDArray[np.float64]:
+    """Each row's log loss, [rows]."""
     p = np.clip(score.astype(np.float64), 1e-7, 1 - 1e-7)
-    return float(-np.average(np.where(label == 1, np.log(p), np.log1p(-p)), weights=weight))
+    return np.asarray(-np.where(label == 1, np.log(p), np.log1p(-p)), dtype=np.float64)
 
 
 def platt(margin: Floats, label: Floats, weight: Floats) -> Calibration:
     """Slope and offset of the weighted logistic fit of labels on log-odds (Platt 1999).
 
     Newton's method with a weak pull towards slope 1, so that few positives cannot flip the order.
+    A step that would not lower the loss is halved: far from the line, where few rows are in doubt,
+    whole ones overshoot for ever.
     """
     clipped = np.clip(margin.astype(np.float64), -LIMIT, LIMIT)
     x = np.column_stack([clipped, np.ones(len(clipped))])
     weight = weight.astype(np.float64) * len(weight) / weight.sum()
     prior, pull = np.array([1.0, 0.0]), np.diag([1.0, 1e-3])
     theta = prior.copy()
+
+    def objective(theta: Floats) -> float:
+        z = x @ theta
+        away = theta - prior
+        return float((weight * (np.logaddexp(0, z) - label * z)).sum() + away @ pull @ away / 2)
+
     for _ in range(100):
         p = 1 / (1 + np.exp(-np.clip(x @ theta, -500, 500)))
         gradient = x.T @ (weight * (p - label)) + pull @ (theta - prior)
         hessian = (x.T * (weight * p * (1 - p))) @ x + pull
         step = np.linalg.solve(hessian, gradient)
-        theta = theta - step.clip(-2.0, 2.0)
+        before = objective(theta)
+        while objective(theta - step) > before and np.abs(step).max() >= 1e-8:
+            step /= 2
+        theta = theta - step
         if np.abs(step).max() < 1e-8:
             break
     return line(max(float(theta[0]), LEAST_SLOPE), float(theta[1]))

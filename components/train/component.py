@@ -23,13 +23,13 @@ def train(
     checkpoints: str = "",
     trials: int = 0,
     folds: int = 3,
-    tuned: str = "",
+    tuned: list[str] = [],  # noqa: B006 - kfp reads the default, no one changes it
 ) -> None:
     """Trains network, trees and logistic regression and keeps the best.
 
     Args:
         checked: folder that the validate step wrote.
-        network: folder that gets the model of whichever family was best.
+        network: folder that gets the model of whichever family was best, and the plain ones.
         curves: the learning curve and the candidates, for the user interface.
         learning: where training stopped and what each candidate reached, for the user interface.
         family: auto compares all; network, tree or logistic trains that one only.
@@ -44,7 +44,7 @@ def train(
         checkpoints: folder or s3:// URI for a checkpoint after every epoch; empty for none.
         trials: settings to try over time folds before training; 0 for none.
         folds: time folds that each trial is judged on.
-        tuned: JSON of settings found by the trial step; empty for the defaults.
+        tuned: what trial steps returned, each as JSON; empty for the default settings.
     """
     from pathlib import Path
 
@@ -66,7 +66,7 @@ def train(
         checkpoints=checkpoints,
         trials=trials,
         folds=folds,
-        tuned=tuned,
+        tuned=f"[{','.join(tuned)}]" if tuned else "",
     )
     network.metadata["family"] = training["family"]
     for name in ("best_epoch", "validation_loss"):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from components.checked import Checked, Rows, read_checked
+from components.checked import Checked, read_checked
 from components.code import code_fingerprint
 from components.files import write_bytes, write_json
 from components.train.calibration import parse_method
@@ -23,7 +24,7 @@ from components.train.candidates import (
 from components.train.checkpoint import Checkpoint
 from components.train.curves import page
 from components.train.fit import Epoch, Hardware, Settings
-from components.train.model import Model, save_model
+from components.train.model import BASELINES, PLAIN, Model, save_model
 from components.train.search import search, with_changes
 from serving.errors import UsageError
 
@@ -50,7 +51,7 @@ def run(
     """Trains network, trees and logistic regression and keeps the best.
 
     checked: folder that the validate step wrote.
-    network: folder to write; gets the model of whichever family was best.
+    network: folder to write; gets the model of whichever family was best, and the plain ones.
     curves: HTML file to write, the learning curve and the candidates.
     family: auto compares all; network, tree or logistic trains that one only.
     epochs: most passes of the network over the training rows.
@@ -64,7 +65,7 @@ def run(
     checkpoints: folder or s3:// URI for a checkpoint after every epoch; empty for none.
     trials: settings to try over time folds before training; 0 for none.
     folds: time folds that each trial is judged on.
-    tuned: JSON of settings found by the trial step; empty for the defaults.
+    tuned: JSON list of what trial steps returned; empty for the default settings.
 
     Returns what it wrote to training.json. Raises FileError or UsageError.
     """
@@ -85,23 +86,23 @@ def run(
     table = read_checked(checked)
     searched: list[dict[str, Any]] = []
     if trials:
-        plan, searched = search(table.contract, before_test(table), plan, trials, folds)
-    model, training = _trained(table, plan, checkpoints)
+        plan, searched = search(table.contract, table.before_test(), plan, trials, folds)
+    model, plain, training = _trained(table, plan, checkpoints)
     training = {"seed": seed, **training, "trials": searched}
     save_model(model, network)
+    shutil.rmtree(network / BASELINES, ignore_errors=True)  # an earlier run's
+    for name, baseline in plain.items():
+        save_model(baseline, network / BASELINES / name)
     write_json(network / "training.json", training)
     if curves is not None:
         write_bytes(curves, page(training).encode())
     return training
 
 
-def before_test(table: Checked) -> Rows:
-    """Training and validation rows, in time order."""
-    return table.rows.take(slice(0, table.counts["train"] + table.counts["validation"]))
-
-
-def _trained(table: Checked, plan: Plan, store: str) -> tuple[Model, dict[str, Any]]:
-    """The model and training.json; checkpoints are removed once both are there."""
+def _trained(
+    table: Checked, plan: Plan, store: str
+) -> tuple[Model, dict[str, Model], dict[str, Any]]:
+    """The model, the plain models by name, and training.json; checkpoints are then removed."""
     kept: list[Checkpoint] = []
 
     def checkpoints(part: str) -> Checkpoint | None:
@@ -119,23 +120,25 @@ def _trained(table: Checked, plan: Plan, store: str) -> tuple[Model, dict[str, A
         checkpoints=checkpoints,
         on_epoch=_tell,
     )
-    best = choose(candidates, table.part("validation"))
-    model = Model(table.contract, best.core, best.calibration)
-    if plan.refit:
-        model = refit(
-            table.contract,
-            best,
-            before_test(table),
-            plan,
-            checkpoints=checkpoints,
-            on_epoch=_tell,
+    best = choose(candidates, table.part("validation").weight)
+    rows = table.before_test()
+    final = {
+        candidate.family: refit(
+            table.contract, candidate, rows, plan, checkpoints=checkpoints, on_epoch=_tell
         )
+        if plan.refit
+        else Model(table.contract, candidate.core, candidate.calibration)
+        for candidate in candidates
+        if candidate is best or candidate.family in PLAIN
+    }
+    model = final[best.family]
+    plain = {PLAIN[family]: final[family] for family in final if family in PLAIN}
     curve = next((list(c.curve) for c in candidates if c.family == "network"), [])
     judged = [epoch for epoch in curve if epoch.validation_loss is not None]
     stopped = min(judged, key=lambda epoch: epoch.validation_loss or 0.0) if judged else None
     for checkpoint in kept:
         checkpoint.remove()
-    return model, {
+    facts = {
         "family": best.family,
         "candidates": [candidate.facts() for candidate in candidates],
         "settings": plan_facts(plan),
@@ -146,6 +149,7 @@ def _trained(table: Checked, plan: Plan, store: str) -> tuple[Model, dict[str, A
         "curve": [vars(epoch) for epoch in curve],
         "torch": torch.__version__,
     }
+    return model, plain, facts
 
 
 def _tell(epoch: Epoch) -> None:

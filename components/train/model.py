@@ -26,7 +26,9 @@ FORMAT = "seatrial.model/1"
 FILE = "model.pt"
 Family = Literal["network", "tree", "logistic"]
 FAMILIES: tuple[Family, ...] = ("logistic", "tree", "network")
-"""The plain one first: of equals it is taken."""
+PLAIN: dict[Family, str] = {"logistic": "logistic_regression", "tree": "gradient_boosting"}
+"""Folder of each plain model that was trained too, in BASELINES beside the chosen one."""
+BASELINES = "baselines"
 Core = Network | Tree | Logistic
 
 

@@ -134,7 +134,7 @@ def _checked(
     shown.columns, shown.in_file = rows.columns, positions
     shown.findings = _schema_findings(contract, rows)
     for violation in check_columns(contract, rows.columns):
-        in_file = replace(violation, rows=np.sort(positions[violation.rows]))
+        in_file = replace(violation, rows=positions[violation.rows])
         raise DataError(f"{table}: {in_file.sentence()}")
     end = float(rows.time[-1]) if window_to is None else window_to
     kept, counts = cut(rows.time, _known(contract, arrays, positions, end), split)

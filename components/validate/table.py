@@ -20,6 +20,8 @@ _PANDAS_INDEX = re.compile(r"__index_level_\d+__$")
 """How pandas stores the index of a filtered frame: its own note, not a column of the data."""
 _NO_NUMBER = frozenset({"", "nan", "na", "null", "none"})
 """Texts that mean "no number" in a CSV's numeric column, in lower case."""
+FILE_ROW = "row:"
+"""Column that the ingest step adds to rows it had to sort: where each lay in the user's file."""
 
 
 def is_pandas_index(name: str) -> bool:
@@ -27,26 +29,24 @@ def is_pandas_index(name: str) -> bool:
 
 
 def read_table(path: Path, contract: Contract) -> Arrays:
-    """The columns that the contract uses, [rows]; text as objects, nulls as NaN or None.
+    """The columns that the contract uses, [rows] in the order of the user's file; text as objects,
+    nulls as NaN or None.
 
     Raises FileError for a file that is missing, empty or neither CSV nor Parquet, and DataError
     for a missing or extra column and for text where the contract wants numbers.
     """
-    if (path / "table.parquet").is_file():  # the folder that the ingest step wrote
+    ingested = (path / "table.parquet").is_file()
+    if ingested:
         path = path / "table.parquet"
-    suffix = path.suffix.lower()
-    if suffix not in {".csv", ".parquet"}:
-        raise FileError(f"{path}: '{suffix}' is no table format; give a .csv or a .parquet file")
-    if not path.is_file():
-        raise FileError(f"{path}: there is no such file; give the path of a table")
-    if path.stat().st_size == 0:
-        raise FileError(f"{path}: the file is empty; a table needs a header and rows")
+    suffix = suffix_of(path)
     try:
         table = _read_csv(path) if suffix == ".csv" else pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise FileError(f"{path}: cannot read it as {suffix[1:]}: {one_line(error)}") from None
     index = [name for name in table.column_names if is_pandas_index(name)]
     table = table.drop_columns(index)
+    if ingested and FILE_ROW in table.column_names:
+        table = table.sort_by(FILE_ROW).drop_columns(FILE_ROW)
     used = check_names(path, table.column_names, contract)
     if table.num_rows == 0:
         raise DataError(f"{path}: the table has no rows")
@@ -65,6 +65,18 @@ def read_table(path: Path, contract: Contract) -> Arrays:
                 _expect_numbers(path, name, column, flags=name == contract.label.column)
             arrays[name] = column.to_numpy(zero_copy_only=False)
     return arrays
+
+
+def suffix_of(path: Path) -> str:
+    """.csv or .parquet. Raises FileError for a file that can be no table."""
+    suffix = path.suffix.lower()
+    if suffix not in {".csv", ".parquet"}:
+        raise FileError(f"{path}: '{suffix}' is no table format; give a .csv or a .parquet file")
+    if not path.is_file():
+        raise FileError(f"{path}: there is no such file; give the path of a table")
+    if path.stat().st_size == 0:
+        raise FileError(f"{path}: the file is empty; a table needs a header and rows")
+    return suffix
 
 
 def _read_csv(path: Path) -> pa.Table:

@@ -1,4 +1,4 @@
-"""The steps from a table to a bundle, which the pipelines train and retrain share."""
+"""The steps from a table to a bundle, which the pipelines train, retrain and tune share."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kfp import dsl
+
 from components.bundle.component import bundle
 from components.evaluate.component import evaluate
 from components.export.component import export
 from components.fit_drift.component import fit_drift
 from components.ingest.component import ingest
 from components.train.component import train
+from components.trial.component import trial
 from components.validate.component import validate
 from pipelines.cluster import Pool, Storage, on_cpu, on_gpu, with_storage
+
+TOGETHER = 6
+"""Trials at one time."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,14 @@ class Given:
     run_id: Any
 
 
+@dataclass(frozen=True)
+class Trials:
+    """A search before training: its trials' numbers, a parameter too, and their arguments."""
+
+    numbers: Any
+    arguments: Mapping[str, Any]
+
+
 def bundle_steps(
     given: Given,
     *,
@@ -38,6 +52,7 @@ def bundle_steps(
     pool: Pool,
     storage: Storage,
     cached: bool = True,
+    trials: Trials | None = None,
 ) -> Any:
     """The task that writes the bundle, at the end of those that lead to it.
 
@@ -54,7 +69,8 @@ def bundle_steps(
     )
     _place(checking, "Check the table", storage, memory="8Gi")
     checked = checking.outputs["checked"]
-    fitting = train(checked=checked, seed=given.seed, **training)
+    tuned = {} if trials is None else {"tuned": _tried(checked, trials, given.seed)}
+    fitting = train(checked=checked, seed=given.seed, **training, **tuned)
     fitting.set_display_name("Train the model")
     with_storage(fitting, storage)
     on_gpu(fitting, pool)
@@ -83,6 +99,15 @@ def bundle_steps(
         for task in (checking, fitting, exporting, evaluating, watching):
             task.set_caching_options(False)
     return bundling
+
+
+def _tried(checked: Any, trials: Trials, seed: Any) -> Any:
+    """The results of all trials. They are small and many: any CPU node takes one."""
+    with dsl.ParallelFor(trials.numbers, parallelism=TOGETHER, name="Trials") as number:
+        trying = trial(checked=checked, number=number, seed=seed, **trials.arguments)
+        _place(trying, "Try settings", memory="8Gi")
+        trying.set_retry(2, backoff_duration="30s")
+    return dsl.Collected(trying.output)
 
 
 def _place(task: Any, name: str, storage: Storage | None = None, memory: str = "4Gi") -> None:

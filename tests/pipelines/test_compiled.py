@@ -13,7 +13,8 @@ from pipelines.local import STAGES
 from pipelines.parameters import read_ir
 from pipelines.resources import compiled
 
-PIPELINES = ("batch-score", "promote", "retrain", "train")
+PIPELINES = ("batch-score", "promote", "retrain", "train", "tune")
+TRAINING = ("retrain", "train", "tune")
 STORED = {"ingest", "validate", "evaluate", "bundle", "register", "deploy", "promote"}
 """Steps that read or write paths that parameters name; train keeps its checkpoints there."""
 
@@ -38,7 +39,7 @@ def tasks(spec: Any) -> dict[str, Any]:
     found = dict(spec["root"]["dag"]["tasks"])
     for component in spec["components"].values():
         found |= component.get("dag", {}).get("tasks", {})
-    return {name: task for name, task in found.items() if not name.startswith("condition")}
+    return {n: task for n, task in found.items() if not n.startswith(("condition", "for-loop"))}
 
 
 @pytest.mark.parametrize("package", names())
@@ -103,7 +104,7 @@ def test_the_event_reaches_the_bundle() -> None:
     assert "defaultValue" not in spec["root"]["inputDefinitions"]["parameters"]["event_id"]
 
 
-@pytest.mark.parametrize("name", ["train", "retrain"])
+@pytest.mark.parametrize("name", TRAINING)
 def test_the_training_step_alone_goes_to_the_gpu_pool(name: str) -> None:
     spec, platform = read_ir(name)
     told, containers = settings(platform), executors(spec)
@@ -112,7 +113,15 @@ def test_the_training_step_alone_goes_to_the_gpu_pool(name: str) -> None:
     assert {n for n, s in told.items() if s.get("tolerations")} == {"train"}
 
 
-@pytest.mark.parametrize("name", ["train", "retrain"])
+def test_trials_run_side_by_side_and_train_waits_for_all_of_them() -> None:
+    spec, _ = read_ir("tune")
+    loop = spec["root"]["dag"]["tasks"]["for-loop-1"]
+    assert loop["iteratorPolicy"] == {"parallelismLimit": 6}
+    assert loop["parameterIterator"]["items"] == {"inputParameter": "pipelinechannel--trials"}
+    assert "for-loop-1" in tasks(spec)["train"]["dependentTasks"]
+
+
+@pytest.mark.parametrize("name", TRAINING)
 def test_the_gpu_pool_is_a_matter_of_parameters(name: str) -> None:
     spec, platform = read_ir(name)
     step = settings(platform)["train"]
@@ -127,7 +136,7 @@ def test_the_gpu_pool_is_a_matter_of_parameters(name: str) -> None:
     assert parameters["gpu_tolerations"]["defaultValue"][0]["key"] == "nvidia.com/gpu"
 
 
-@pytest.mark.parametrize("name", ["train", "retrain"])
+@pytest.mark.parametrize("name", TRAINING)
 def test_training_has_shared_memory_and_goes_on_after_a_spot_node_went(name: str) -> None:
     spec, platform = read_ir(name)
     (shm,) = settings(platform)["train"]["emptyDirMounts"]

@@ -87,7 +87,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_an_unknown_pipeline_is_named_with_those_there_are() -> None:
-    with pytest.raises(UsageError, match="batch-score, promote, retrain, train"):
+    with pytest.raises(UsageError, match="batch-score, promote, retrain, train, tune"):
         read_ir("traim")
 
 

@@ -84,7 +84,7 @@ def test_a_failing_step_is_named_with_its_one_sentence(
             on_progress=lambda stage, state: seen.append((stage, state)),
         )
     assert re.fullmatch(
-        rf"step 'validate' failed: {re.escape(str(given[0]))}: feature 'amount': -1 in row \d+;"
+        rf"step 'validate' failed: {re.escape(str(given[0]))}: feature 'amount': -1 in row 7;"
         r" the contract's minimum is 0",
         str(failure.value),
     )

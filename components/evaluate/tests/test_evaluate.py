@@ -9,10 +9,14 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from components.checked import read_checked
+from components.evaluate import rivals
 from components.evaluate.core import run
 from components.evaluate.costs import decision_counts
+from components.evaluate.rivals import BASELINES, baseline_scores
+from components.export.core import run as export
 from components.scoring import model_scores, open_model
 from components.tests.table import small_contract
+from components.train.core import run as train
 from serving.errors import FileError
 from serving.policy import decide
 
@@ -33,6 +37,29 @@ def test_measures_the_test_slice_through_the_onnx_model(
     assert metrics["rows"]["test"] == len(test)
     assert set(metrics["curves"]) == {"roc", "pr", "calibration"}
     assert json.loads((tmp_path / "eval" / "metrics.json").read_text()) == metrics
+
+
+@pytest.mark.parametrize("family", ["logistic", "tree"])
+def test_a_plain_model_is_the_same_whether_training_left_it_or_not(
+    checked: Path, model: Path, tmp_path: Path, family: str
+) -> None:
+    train(checked=checked, network=tmp_path / "network", family=family)
+    export(checked=checked, network=tmp_path / "network", model=tmp_path / "model")
+    table = read_checked(checked)
+    left, fitted = (baseline_scores(table, folder) for folder in (tmp_path / "model", model))
+    assert not (model / BASELINES).exists()
+    assert list(left) == list(fitted) == ["logistic regression", "gradient boosting"]
+    for name in left:
+        assert np.abs(left[name] - fitted[name]).max() <= 1e-5
+
+
+def test_training_that_compares_all_leaves_nothing_to_fit(
+    checked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(checked=checked, network=tmp_path / "network", epochs=1)
+    export(checked=checked, network=tmp_path / "network", model=tmp_path / "model")
+    monkeypatch.setattr(rivals, "_fitted", None)
+    assert len(baseline_scores(read_checked(checked), tmp_path / "model")) == 2
 
 
 def test_hands_the_drift_step_the_held_out_rows_with_their_score(

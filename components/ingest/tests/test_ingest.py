@@ -60,8 +60,28 @@ def test_rows_of_one_time_keep_the_tables_order(tmp_path: Path) -> None:
     assert found["amount"].tolist() == expected["amount"].tolist()
 
 
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_a_breach_is_named_by_its_row_in_the_users_file_though_rows_were_sorted(
+    tmp_path: Path, name: str
+) -> None:
+    frame = small_table(900)
+    frame.loc[[700, 123], "amount"] = [-1.0, -2.0]
+    frame.loc[700, "when"] = 1.0  # the last of the two in the file is the first in time
+    ingested(tmp_path, frame, name)
+    with pytest.raises(DataError, match="-1 in row 700 and 1 more; the contract's minimum is 0"):
+        validate(table=tmp_path / "out", contract=small_contract(), checked=tmp_path / "checked")
+
+
+def test_rows_out_of_order_are_told_of_though_ingesting_sorted_them(tmp_path: Path) -> None:
+    ingested(tmp_path, small_table(900))
+    contract = small_contract(checks={"time_order": "fail"})
+    with pytest.raises(DataError, match=r"time_order: \d+ rows lie after a later one"):
+        validate(table=tmp_path / "out", contract=contract, checked=tmp_path / "checked")
+
+
 def test_types_every_column_as_the_contract_says_and_drops_the_ignored(tmp_path: Path) -> None:
-    ingested(tmp_path, small_table(300), "t.csv")
+    ingested(tmp_path, small_table(300).sort_values("when"), "t.csv")
     schema = pq.read_schema(tmp_path / "out" / "table.parquet")
     assert {f.name: str(f.type) for f in schema} == {
         "amount": "double",

@@ -20,6 +20,17 @@ def test_platt_finds_the_slope_and_offset_that_made_the_labels() -> None:
     assert found.offset == pytest.approx(-2, abs=0.08)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_platt_finds_the_line_where_few_positives_lie_far_from_the_rest(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    label = np.zeros(2000)
+    label[: rng.integers(5, 60)] = 1
+    margin = rng.normal(rng.uniform(-30, 0), rng.uniform(0.5, 5), 2000) + 12 * label
+    found = platt(margin, label, np.ones(2000)).apply(margin)
+    rate = np.full(2000, label.mean())
+    assert log_loss(found, label, np.ones(2000)) < log_loss(rate, label, np.ones(2000))
+
+
 @pytest.mark.parametrize("fitted", [platt, isotonic])
 def test_calibration_never_turns_the_order_round_nor_ties_rows(fitted: object) -> None:
     label = np.tile([1.0, 0.0, 0.0, 0.0], 50)

@@ -1,0 +1,1 @@
+"""Tries one draw of settings, so that a search's trials can run side by side."""

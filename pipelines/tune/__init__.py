@@ -1,0 +1,1 @@
+"""Trains with the best of many settings, tried side by side."""
