@@ -68,6 +68,7 @@ bench-batch: environments ## rows a minute of offline inference on one core; wri
 
 bench-training: environments ## rows/s of training, memory of ingest, real tables; writes benchmarks/training
 	@$(BIN)/python -m benchmarks.training --write
+	@$(BIN)/python -m benchmarks.training.overhead --write
 	@$(BIN)/python -m benchmarks.training.ingest --write
 	@$(BIN)/python -m benchmarks.training.tables --data $${SEATRIAL_DATA:-../shared/data} --write
 
