@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from tests.e2e.site import Site, open_site
+from tests.e2e.site import ClusterSite, LocalSite, Site, open_site
 
 
 @pytest.hookimpl(wrapper=True)
@@ -15,7 +15,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     site = getattr(item, "funcargs", {}).get("site")
-    if report.failed and site is not None:
+    if report.failed and isinstance(site, LocalSite | ClusterSite):
         report.sections.append(("the site", site.dump()))
     return report
 

@@ -202,7 +202,10 @@ def test_a_slow_canary_is_rolled_back(site: Site) -> None:
         if entry.body["decision"]["action"]["kind"] == "roll-back"
     )
     assert gone(site)
-    assert failures(site.answers()) == Counter()
+    answers = site.answers()
+    # It gets more than it can do: what it gives up on in its queue it says itself.
+    assert set(failures(answers)) <= {("slow", 504)}
+    assert all("error" in json.loads(a.text) for a in answers if a.status != 200)
 
 
 def test_a_canary_with_shifted_scores_is_held_until_a_person_aborts(site: Site) -> None:
