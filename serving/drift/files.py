@@ -1,38 +1,12 @@
-"""The sidecar's files: whole or not at all, and one process at a time in a folder."""
+"""One process at a time in a folder."""
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
-import tempfile
 from pathlib import Path
 
 from serving.errors import FileError
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Writes atomically and durably. Raises OSError and leaves what was there."""
-    descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(partial)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def claim(folder: Path) -> int:

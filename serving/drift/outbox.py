@@ -17,8 +17,8 @@ from pathlib import Path
 import orjson
 
 from serving.drift.events import CloudEvent
-from serving.drift.files import write_whole
 from serving.errors import DataError, FileError
+from serving.whole import write_bytes
 
 logger = logging.getLogger("seatrial.drift")
 
@@ -113,14 +113,14 @@ class Outbox:
         lines: list[dict[str, object]] = [{"last": self.last}]
         lines += [{"put": event.to_json()} for event in self._events.values()]
         data = b"".join(orjson.dumps(line) + b"\n" for line in lines)
-        write_whole(self._file, data)
+        write_bytes(self._file, data)
         self._size = len(data)
         self.problem = ""
 
     def _read(self, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         if not file.exists():
-            write_whole(file, b"")
+            write_bytes(file, b"")
         with file.open("r+b") as handle:
             for line in handle:
                 try:

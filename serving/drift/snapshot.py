@@ -16,8 +16,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from serving.drift.files import write_whole
 from serving.errors import DataError, FileError
+from serving.whole import write_bytes
 
 logger = logging.getLogger("seatrial.drift")
 
@@ -79,7 +79,7 @@ class SnapshotFile:
         if self._path is None:
             return False
         try:
-            write_whole(self._path, pack(snapshot))
+            write_bytes(self._path, pack(snapshot))
         except OSError as error:
             if not self.problem:
                 logger.error(
