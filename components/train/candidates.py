@@ -22,9 +22,8 @@ from components.train.tree import Tree, TreeSettings, fit_tree, rounds_of
 from serving.bundle import Contract
 from serving.errors import UsageError
 
-FIRST, SURE = "tree", 0.9
-"""The family that is kept unless another is better, and how sure that must be: boosted trees are
-the likeliest to do best on a table (Grinsztajn et al. 2022), ours among them."""
+SURE = 0.9
+"""How sure it must be that a family is better than a plainer one."""
 Checkpoints = Callable[[str], Checkpoint | None]
 """The checkpoint of a part of the run, by the part's name."""
 
@@ -110,15 +109,15 @@ def compare(
 
 
 def choose(candidates: list[Candidate], weight: NDArray[np.float64]) -> Candidate:
-    """FIRST, unless the validation rows, of these weights, show another to be surely better.
+    """The plainest that none is surely better than, by the validation rows, of these weights.
 
     Judged by log loss and not by average precision: every row counts, so that families are told
     apart where positives are few, and it is of the probability that the thresholds act on. Noise
     hardly ever changes the family from one training to the next.
     """
-    best = next((c for c in candidates if c.family == FIRST), candidates[0])
-    for candidate in candidates:
-        if candidate is not best and _surely_better(candidate, best, weight):
+    best, *others = sorted(candidates, key=lambda candidate: FAMILIES.index(candidate.family))
+    for candidate in others:
+        if _surely_better(candidate, best, weight):
             best = candidate
     return best
 

@@ -31,8 +31,8 @@ def page(training: dict[str, Any]) -> str:
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Training</title>'
         f"<style>{STYLE}</style><h1>Training</h1><h2>Candidates on the validation slice</h2>"
         "<table><tr><th>family</th><th>average precision</th><th>ROC AUC</th><th>log loss</th></tr>"
-        f"{rows}</table><p>Bold is the one chosen: the trees, unless another's log loss is surely"
-        f" smaller. {refit}</p>"
+        f"{rows}</table><p>Bold is the one chosen: the plainest that none's log loss is surely"
+        f" smaller than. {refit}</p>"
         f"{_chart(training['curve'], training['best_epoch'])}</html>\n"
     )
 
