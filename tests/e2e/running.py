@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 SMALL = ("--customers", "400", "--days", "45")
-"""For tests of how a story ends badly: enough for v2 to be promoted."""
+"""For tests of how a story ends badly before its drift has been found."""
 
 
 class Demo:
