@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks.drift.sidecar import NUMBERS, TEXTS, Sidecar, tee_event, values
 
 BATCH_ROWS = 1024
-BURST = 27_000
+BURST = 90_000
 """Rows sent before the sidecar has watched them: a few less than its ring keeps by default."""
 CONNECTIONS = 4
 

@@ -104,7 +104,7 @@ class Settings:
         "all", "some: one class is labelled sooner or more often, as where only frauds are reported"
     )
     """With `some` only rates within a class are judged."""
-    ring_rows: int = flag(30_000, "rows kept while detection is behind; older ones are dropped")
+    ring_rows: int = flag(100_000, "rows kept while detection is behind; older ones are dropped")
     """Bounds memory: 100,000 rows of 33 numbers as JSON values are about 150 MB."""
     outbox_events: int = flag(10_000, "undelivered events that are kept; more are refused")
     """On disk with a state_dir, else in memory."""

@@ -11,7 +11,7 @@ from serving.errors import UsageError
 def test_a_flag_wins_over_the_environment_and_that_over_the_default() -> None:
     env = {"SEATRIAL_DRIFT_PORT": "9191", "SEATRIAL_DRIFT_WINDOW_ROWS": "300"}
     settings = read_settings(["--port", "9292"], env)
-    assert (settings.port, settings.window_rows, settings.ring_rows) == (9292, 300, 30_000)
+    assert (settings.port, settings.window_rows, settings.ring_rows) == (9292, 300, 100_000)
 
 
 def test_k_sink_is_the_sink_unless_our_own_variable_is_set() -> None:
