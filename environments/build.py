@@ -121,8 +121,13 @@ def build(names: Sequence[str]) -> None:
     """
     wanted = [e for e in map(ENVIRONMENTS.__getitem__, names) if not e.is_built()]
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for done in [pool.submit(_build, environment) for environment in wanted]:
-            done.result()
+        building = [pool.submit(_build, environment) for environment in wanted]
+        try:
+            for done in concurrent.futures.as_completed(building):
+                done.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def lock(name: str) -> None:

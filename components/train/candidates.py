@@ -112,8 +112,7 @@ def choose(candidates: list[Candidate], weight: NDArray[np.float64]) -> Candidat
     """The plainest that none is surely better than, by the validation rows, of these weights.
 
     Judged by log loss and not by average precision: every row counts, so that families are told
-    apart where positives are few, and it is of the probability that the thresholds act on. Noise
-    hardly ever changes the family from one training to the next.
+    apart where positives are few, and it is of the probability that the thresholds act on.
     """
     best, *others = sorted(candidates, key=lambda candidate: FAMILIES.index(candidate.family))
     for candidate in others:
