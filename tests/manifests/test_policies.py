@@ -29,6 +29,8 @@ def findings(pod: Pod) -> Iterator[str]:
         yield f"{pod.owner}: runs as the default service account"
     if "automountServiceAccountToken" not in pod.spec:
         yield f"{pod.owner}: does not say whether it wants a token"
+    if pod.spec.get("enableServiceLinks") is not False:
+        yield f"{pod.owner}: the namespace's Services may set its variables"
     for container in pod.containers:
         yield from _container(pod, container)
 
@@ -77,6 +79,7 @@ KNOWN_BAD: dict[str, Callable[[Document], Any]] = {
     "hostNetwork": lambda s: s.update(hostNetwork=True),
     "default service account": lambda s: s.pop("serviceAccountName"),
     "wants a token": lambda s: s.pop("automountServiceAccountToken"),
+    "Services may set its variables": lambda s: s.pop("enableServiceLinks"),
     "may gain privileges": lambda s: s["containers"][0]["securityContext"].pop(
         "allowPrivilegeEscalation"
     ),
