@@ -9,6 +9,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from serving.first_process import end_on_sigterm
+
+if __name__ == "__main__":
+    end_on_sigterm()
+
 from aiohttp import web
 
 from serving.local.sink import Sink

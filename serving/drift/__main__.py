@@ -11,6 +11,11 @@ import socket
 import sys
 from pathlib import Path
 
+from serving.first_process import end_on_sigterm
+
+if __name__ == "__main__":
+    end_on_sigterm()
+
 import uvicorn
 
 from serving.drift.engine import Engine

@@ -11,6 +11,11 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from serving.first_process import end_on_sigterm
+
+if __name__ == "__main__":
+    end_on_sigterm()
+
 from serving.bundle import Bundle, open_bundle
 from serving.errors import BundleError, SeatrialError, UsageError
 from serving.predictor.hardware import CPU, DEVICE_KEY, providers_for, threads_for

@@ -9,6 +9,11 @@ import socket
 import sys
 from pathlib import Path
 
+from serving.first_process import end_on_sigterm
+
+if __name__ == "__main__":
+    end_on_sigterm()
+
 import uvicorn
 
 from serving.errors import SeatrialError

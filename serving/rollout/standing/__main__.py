@@ -8,6 +8,11 @@ import signal
 import sys
 import time
 
+from serving.first_process import end_on_sigterm
+
+if __name__ == "__main__":
+    end_on_sigterm()
+
 from prometheus_client import start_http_server
 
 from serving.errors import SeatrialError
