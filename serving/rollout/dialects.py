@@ -6,6 +6,7 @@ InferenceService belongs in the manifest, where both arms share it.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +17,9 @@ from serving.rollout.state import LATEST, PREVIOUS, Arm, Canary, Dialect, Rollou
 
 API_VERSION = "serving.kserve.io/v1beta1"
 KIND = "InferenceService"
+WEBHOOK_DEFAULTS: Document = {"name": "", "resources": {}}
+"""What KServe's webhook adds to a canary's model. `spec.canary` is an atomic list: without them it
+differs from the live one for ever, and Argo CD never calls it synced."""
 
 
 def to_patch(state: RolloutState) -> Document:
@@ -27,6 +31,15 @@ def to_patch(state: RolloutState) -> Document:
         "metadata": {"name": state.service, "namespace": state.namespace},
         "spec": spec,
     }
+
+
+def without_defaults(patch: Document) -> Document:
+    """`patch` as a person may have written it, without what the webhook adds."""
+    plain = copy.deepcopy(patch)
+    for canary in plain["spec"].get("canary", []):
+        for field in WEBHOOK_DEFAULTS:
+            del canary["predictor"]["model"][field]
+    return plain
 
 
 def from_patch(patch: Mapping[str, Any], file: object) -> RolloutState:
@@ -72,6 +85,7 @@ def _standard(state: RolloutState) -> Document:
                     "minReplicas": canary.arm.min_replicas,
                     "model": {
                         "modelFormat": {"name": state.model_format},
+                        **copy.deepcopy(WEBHOOK_DEFAULTS),
                         "storageUri": canary.arm.storage_uri,
                     },
                 },
@@ -110,7 +124,10 @@ def _read_standard(service: str, namespace: str, spec: _Node) -> RolloutState:
         inner = entry.child("predictor")
         inner.only("name", "minReplicas", "model")
         model = inner.child("model")
-        model.only("modelFormat", "storageUri")
+        model.only("modelFormat", "storageUri", *WEBHOOK_DEFAULTS)
+        for field, default in WEBHOOK_DEFAULTS.items():
+            if model.fields.get(field, default) != default:
+                raise model.wrong(field, f"must be {default!r}; both arms share the manifest's")
         form = model.child("modelFormat")
         form.only("name")
         formats.add(form.text("name"))

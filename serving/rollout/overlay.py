@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from serving.errors import ManifestError
-from serving.rollout.dialects import from_patch, to_patch
+from serving.rollout.dialects import from_patch, to_patch, without_defaults
 from serving.rollout.documents import (
     Document,
     dump_document,
@@ -59,11 +59,12 @@ def render_rollout(state: RolloutState, text: str = "", file: Path = Path(ROLLOU
     if _header(text) == text:
         return text + dump_document(wanted)
     found = _single(text, file)
-    if found == wanted:
-        return text
-    edited = _with_values(text, found, wanted)
-    if edited is not None and parse_documents(edited, file) == (wanted,):
-        return edited
+    for layout in (wanted, without_defaults(wanted)):
+        if found == layout:
+            return text
+        edited = _with_values(text, found, layout)
+        if edited is not None and parse_documents(edited, file) == (layout,):
+            return edited
     return _header(text) + dump_document(wanted)
 
 

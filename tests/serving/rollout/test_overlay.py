@@ -42,8 +42,11 @@ spec:
         model:
           modelFormat:
             name: onnx
+          name: ''
+          resources: {}
           storageUri: pvc://seatrial-bundles/fraud/v2
 """
+BY_HAND = CANARY.replace("          name: ''\n          resources: {}\n", "")
 
 
 def diff(tmp_path: Path, before: str, after: str) -> list[str]:
@@ -60,7 +63,7 @@ def diff(tmp_path: Path, before: str, after: str) -> list[str]:
     return shown.stdout.splitlines()[4:]
 
 
-def test_writes_the_state_as_a_person_would() -> None:
+def test_writes_the_state_as_kserves_webhook_leaves_it() -> None:
     assert render_rollout(story()["10 %"]) == CANARY
 
 
@@ -78,8 +81,9 @@ def test_reads_back_what_it_wrote(name: str, tmp_path: Path) -> None:
         assert found == STATES[name]
 
 
-def test_a_weight_change_is_a_one_line_diff(tmp_path: Path) -> None:
-    lines = diff(tmp_path, CANARY, render_rollout(story()["50 %"], CANARY))
+@pytest.mark.parametrize("before", [CANARY, BY_HAND], ids=["ours", "by hand"])
+def test_a_weight_change_is_a_one_line_diff(before: str, tmp_path: Path) -> None:
+    lines = diff(tmp_path, before, render_rollout(story()["50 %"], before))
     assert [line for line in lines if line[0] in "+-"] == [
         "-    - trafficPercent: 10",
         "+    - trafficPercent: 50",
@@ -110,6 +114,20 @@ def test_adding_a_canary_keeps_the_comments_at_the_top(tmp_path: Path) -> None:
     file.write_text("# why\n# and how\n" + render_rollout(stable()))
     write_rollout(file, story()["10 %"])
     assert file.read_text() == "# why\n# and how\n" + CANARY
+
+
+def test_what_the_webhook_adds_may_be_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "rollout.yaml"
+    file.write_text(BY_HAND)
+    assert read_rollout(file) == story()["10 %"]
+    assert not write_rollout(file, story()["10 %"])
+
+
+def test_a_canary_has_no_resources_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "rollout.yaml"
+    file.write_text(CANARY.replace("{}", "{limits: {cpu: 2}}"))
+    with pytest.raises(ManifestError, match=r"canary\[0\]\.predictor\.model\.resources' must be"):
+        read_rollout(file)
 
 
 def test_writing_the_same_state_again_touches_nothing(tmp_path: Path) -> None:
