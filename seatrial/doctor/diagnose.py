@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from seatrial.doctor.finding import Finding, Level
+from seatrial.doctor.images import check_images
 from seatrial.doctor.kserve import check_kserve, config
 from seatrial.doctor.listeners import check_listeners
 from seatrial.doctor.nodes import check_gpus, gpu_nodes
@@ -59,6 +60,7 @@ def _findings(reader: Reader, overlay: Overlay) -> Iterator[Finding]:
     yield from check_kinds(reader, overlay)
     yield from check_listeners(reader, overlay)
     yield from check_gpus(reader, [(pods.name, pods.spec) for pods in overlay.pods()])
+    yield from check_images(reader, overlay)
     yield from check_volumes(reader, overlay)
     yield from check_quota(reader, overlay)
     yield from check_eventing(reader)

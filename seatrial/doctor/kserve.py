@@ -27,12 +27,27 @@ def check_kserve(reader: Reader, service: Object) -> Iterator[Finding]:
         yield broken("KServe", "it is not installed", f"install KServe 0.21 or newer: {_INSTALL}")
         return
     mode = (service["metadata"].get("annotations") or {}).get("serving.kserve.io/deploymentMode")
+    yield from _same_mode(reader, service, mode)
     version = installed_version(reader)
     yield _version(version, mode)
     if mode == "Knative":
         yield from _knative(reader)
     else:
         yield from _standard(reader, version)
+
+
+def _same_mode(reader: Reader, service: Object, wanted: str | None) -> Iterator[Finding]:
+    """KServe refuses another mode for a service that is there (validateDeploymentMode)."""
+    name, namespace = service["metadata"]["name"], service["metadata"].get("namespace", "default")
+    found = reader.find(f"/apis/{GROUP}/namespaces/{namespace}/inferenceservices/{name}") or {}
+    mode = (found.get("status") or {}).get("deploymentMode")
+    if mode and wanted and mode != wanted:
+        yield broken(
+            "deployment mode",
+            f"InferenceService {name} is there in {mode} mode, the overlay asks for {wanted}, and"
+            " KServe refuses the change",
+            f"kubectl -n {namespace} delete inferenceservice {name}  # nothing answers meanwhile",
+        )
 
 
 def installed_version(reader: Reader) -> tuple[int, ...] | None:

@@ -16,7 +16,8 @@ _NEEDS = {
     "serving.kserve.io": "install KServe 0.21 or newer",
     "cert-manager.io": "install cert-manager, which KServe needs too, or leave security-tls out",
     "gateway.networking.k8s.io": "install the Gateway API's CRDs",
-    "gateway.envoyproxy.io": "install Envoy Gateway, or leave the component gpu-fallback out",
+    "gateway.envoyproxy.io": "install Envoy Gateway, or leave out the components gpu-fallback,"
+    " security-gateway and security-tls",
     "eventing.knative.dev": "install Knative Eventing, or use the component drift-plain",
     "monitoring.coreos.com": "install the Prometheus operator, or leave monitoring out",
     "pipelines.kubeflow.org": "start KFP with --pipelinesStoreKubernetes=true, or use the"
@@ -68,7 +69,8 @@ def check_room(
 
 
 def check_volumes(reader: Reader, overlay: Overlay) -> Iterator[Finding]:
-    """Claims need a storage class; bundles are read on every node that runs a predictor."""
+    """Claims need a storage class and keep their access modes; bundles are read on every node that
+    runs a predictor."""
     claims = [item for item in overlay.objects if item["kind"] == "PersistentVolumeClaim"]
     classes = reader.items("/apis/storage.k8s.io/v1/storageclasses")
     default = "storageclass.kubernetes.io/is-default-class"
@@ -81,11 +83,19 @@ def check_volumes(reader: Reader, overlay: Overlay) -> Iterator[Finding]:
         path = f"/api/v1/namespaces/{overlay.namespace}/persistentvolumeclaims/{name}"
         found = reader.find(path)
         modes = ((found or claim).get("spec") or {}).get("accessModes") or ()
+        wanted = claim["spec"]["accessModes"]
         if found is None and not claim["spec"].get("storageClassName") and not has_default:
             yield broken(
                 "volumes",
                 f"claim {name} names no storage class and the cluster has no default one",
                 f"kubectl annotate storageclass NAME {default}=true",
+            )
+        elif modes != wanted:
+            yield broken(
+                "volumes",
+                f"claim {name} is there as {', '.join(modes)} and the overlay asks for"
+                f" {', '.join(wanted)}, which may not change",
+                f"copy what it holds, then kubectl -n {overlay.namespace} delete pvc {name}",
             )
         elif "bundles" in name and nodes > 1 and "ReadWriteMany" not in modes:
             yield limited(

@@ -121,6 +121,21 @@ def _no_default_class(documents: dict[str, Any]) -> None:
     documents[CLASSES]["items"][0]["metadata"]["annotations"] = {}
 
 
+SEATRIAL = "/api/v1/namespaces/seatrial"
+SERVICE = "/apis/serving.kserve.io/v1beta1/namespaces/seatrial/inferenceservices/fraud"
+
+
+def _another_claim(documents: dict[str, Any]) -> None:
+    documents[f"{SEATRIAL}/persistentvolumeclaims/seatrial-bundles"] = {
+        "metadata": {"name": "seatrial-bundles"},
+        "spec": {"accessModes": ["ReadWriteMany"]},
+    }
+
+
+def _another_mode(documents: dict[str, Any]) -> None:
+    documents[SERVICE] = {"status": {"deploymentMode": "Knative"}}
+
+
 def _old(documents: dict[str, Any]) -> None:
     documents["/version"]["gitVersion"] = "v1.26.3"
 
@@ -140,6 +155,8 @@ def _old(documents: dict[str, Any]) -> None:
         (_drop("/apis/policy/v1"), "kinds: 1 PodDisruptionBudget (policy/v1)"),
         (_quota, "quota: ResourceQuota small: requests.cpu allows 2"),
         (_no_default_class, "volumes: claim seatrial-bundles names no storage class"),
+        (_another_claim, "volumes: claim seatrial-bundles is there as ReadWriteMany"),
+        (_another_mode, "deployment mode: InferenceService fraud is there in Knative mode"),
         (_old, "Kubernetes: v1.26.3 is older than 1.30"),
     ],
 )
@@ -207,6 +224,23 @@ def test_says_why_no_node_would_take_a_gpu_pod(ask: Ask, change: Change, expecte
 def test_one_gpu_leaves_none_for_a_canary(ask: Ask) -> None:
     found = ask(_nodes(status_allocatable={"nvidia.com/gpu": "1"}), overlay="gpu")
     assert any("a canary needs 2" in line for line in said(found, Level.LIMITED))
+    assert found.would_apply
+
+
+def _images(*names: str) -> Change:
+    return _nodes(status_images=[{"names": [name], "sizeBytes": 1} for name in names])
+
+
+OURS = ("predictor", "drift", "gate")
+
+
+def test_an_image_that_nobody_can_pull_is_said(ask: Ask) -> None:
+    held = [f"docker.io/seatrial/{name}:0.1.0" for name in OURS]
+    assert not any(line.startswith("images") for line in said(ask(_images(*held)), Level.LIMITED))
+    found = ask(_images(*held[1:]))
+    assert "images: seatrial/predictor:0.1.0: no registry is named, and no node has them" in (
+        line.partition(";")[0] for line in said(found, Level.LIMITED)
+    )
     assert found.would_apply
 
 
