@@ -182,7 +182,7 @@ def _knative(reader: Reader) -> Iterator[Finding]:
         return
     found = reader.find("/api/v1/namespaces/knative-serving/configmaps/config-features") or {}
     features = found.get("data") or {}
-    wanted = ("securitycontext", "fieldref", "persistent-volume-claim", "topologyspreadconstraints")
+    wanted = ("securitycontext", "fieldref", "persistent-volume-claim")
     off = [f for f in wanted if features.get(f"kubernetes.podspec-{f}") != "enabled"]
     if off:
         patch = json.dumps({"data": {f"kubernetes.podspec-{f}": "enabled" for f in off}})

@@ -42,7 +42,7 @@ _NOT_NEGATIVE = (
 class Settings:
     """A flag wins over its environment variable, that one over the default."""
 
-    port: int = flag(9090, "port of the HTTP receiver")
+    port: int = flag(9095, "port of the HTTP receiver")
     """TCP port of PUT /bundle, POST /events, POST /labels, /healthz, /status and /metrics."""
     sink: str = flag("", "URL that takes the events; empty: events go to the log only", "K_SINK")
     """An http or https URL; Knative sets K_SINK where a SinkBinding names the sidecar's pod."""

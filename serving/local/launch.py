@@ -34,11 +34,11 @@ IMAGES = {
         (
             Env("SEATRIAL_HTTP_PORT", "8080"),
             Env("SEATRIAL_GRPC_PORT", "8081"),
-            Env("SEATRIAL_TEE_URL", "http://localhost:9090"),
+            Env("SEATRIAL_TEE_URL", "http://localhost:9095"),
         ),
     ),
     "seatrial/drift": Image(
-        ("python", "-m", "serving.drift"), (Env("SEATRIAL_DRIFT_PORT", "9090"),)
+        ("python", "-m", "serving.drift"), (Env("SEATRIAL_DRIFT_PORT", "9095"),)
     ),
 }
 

@@ -37,7 +37,7 @@ class Settings:
     http_port: int = field(default=8080, metadata={"help": "port of V1 and V2 HTTP and /metrics"})
     grpc_port: int = field(default=8081, metadata={"help": "port of V2 gRPC"})
     tee_url: str = field(
-        default="http://localhost:9090",
+        default="http://localhost:9095",
         metadata={"help": "drift sidecar that gets a copy of the rows; empty: none"},
     )
     predict_timeout_seconds: float = field(

@@ -30,6 +30,10 @@ _SCHEMES = (
     *("hdfs", "webhdfs", "modelscope", "model-registry"),
 )
 
+QUEUE_PROXY = (8008, 8012, 8013, 8022, 8112, 9090, 9091)
+"""Ports of the proxy that Knative puts into a pod (its pkg/networking/constants.go)."""
+_PORT_FLAG = re.compile(r"--\w*port=(\d+)")
+
 Object = Mapping[str, Any]
 
 
@@ -195,7 +199,8 @@ def _containers(view: View) -> Iterator[str]:
 
 def _knative(view: View) -> Iterator[str]:
     """validateCanarySpecs (canary outside Standard mode), validateScalingKPACompExtension
-    (deploymentStrategy), and Knative Serving's own rule of one declared port per pod."""
+    (deploymentStrategy), and Knative Serving's own: one declared port per pod, none of its proxy's,
+    where a sidecar that declares none is not looked at and then never starts."""
     if view.mode != Dialect.KNATIVE.value:
         return
     if view.canaries:
@@ -216,6 +221,11 @@ def _knative(view: View) -> Iterator[str]:
     ports = [port["containerPort"] for container in pod for port in container.get("ports") or ()]
     if len(ports) > 1:
         yield f"the pod declares ports {ports}; Knative mode allows one, so keep the model's"
+    for container in pod:
+        flags = _PORT_FLAG.findall(" ".join(container.get("args") or ()))
+        declared = [port["containerPort"] for port in container.get("ports") or ()]
+        for port in {*map(int, flags), *declared}.intersection(QUEUE_PROXY):
+            yield f"container {container['name']} has port {port}, Knative's proxy's; use another"
 
 
 def _ignored_share(view: View) -> Iterator[str]:

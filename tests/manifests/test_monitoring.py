@@ -331,7 +331,7 @@ def test_every_pod_monitor_finds_its_pods_and_their_ports(monitored: ClusterSet)
                 found[pod.owner, pod.ports()[endpoint["port"]]] = monitor["metadata"]["name"]
     assert found == {
         ("InferenceService/fraud", 8080): "seatrial-predictor",
-        ("InferenceService/fraud", 9090): "seatrial-predictor",
+        ("InferenceService/fraud", 9095): "seatrial-predictor",
         ("Deployment/seatrial-gate", 8080): "seatrial-gate",
         ("Deployment/seatrial-retrain", 8080): "seatrial-retrain",
     }

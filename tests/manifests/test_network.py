@@ -44,7 +44,25 @@ NEIGHBOURS = {
 }
 # Addresses without labels: what is open to one is open to all of them, as the page says.
 OUTSIDE = {"api-server": "10.96.0.1", "git": "203.0.113.5", "internet": "198.51.100.7"}
-PORTS = (22, 53, 80, 443, 5432, 6443, 8080, 8081, 8333, 8443, 8444, 8887, 8888, 9000, 9090, 15000)
+PORTS = (
+    22,
+    53,
+    80,
+    443,
+    5432,
+    6443,
+    8080,
+    8081,
+    8333,
+    8443,
+    8444,
+    8887,
+    8888,
+    9000,
+    9090,
+    9095,
+    15000,
+)
 Flow = tuple[str, str, str, int]
 """From, to, protocol, port."""
 
@@ -143,7 +161,7 @@ TOO_WIDE: dict[str, tuple[str, Callable[[Any], Any], Flow]] = {
     "no ports": (
         "predictor",
         lambda s: s["ingress"][0].pop("ports"),
-        ("gateway", "predictor", "TCP", 9090),
+        ("gateway", "predictor", "TCP", 9095),
     ),
     "no peers": (
         "retrain",

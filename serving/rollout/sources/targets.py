@@ -13,7 +13,7 @@ from serving.rollout.sources.predictors import Target, Targets
 from serving.rollout.sources.source import Arms
 
 HTTP_PORT = 8080
-SIDECAR_PORT = 9090
+SIDECAR_PORT = 9095
 """Of the drift sidecar's receiver and its /metrics."""
 
 

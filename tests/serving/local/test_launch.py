@@ -30,16 +30,16 @@ from serving.local.settings import PlayerSettings, image_name, load_settings
 from tests.serving.local.deploy import MANIFEST
 from tests.support.tiny import tiny_bundle
 
-PORTS = {8080: 21001, 8081: 21002, 9090: 21003}
+PORTS = {8080: 21001, 8081: 21002, 9095: 21003}
 
 
 @pytest.mark.parametrize(
     ("args", "moved"),
     [
         (["--http_port=8080"], ("--http_port=21001",)),
-        (["--port=9090"], ("--port=21003",)),
+        (["--port=9095"], ("--port=21003",)),
         (["--grpc-port", "8081"], ("--grpc-port", "21002")),
-        (["--tee_url=http://localhost:9090"], ("--tee_url=http://127.0.0.1:21003",)),
+        (["--tee_url=http://localhost:9095"], ("--tee_url=http://127.0.0.1:21003",)),
         (["--url", "http://127.0.0.1:8080/v2"], ("--url", "http://127.0.0.1:21001/v2")),
         (["--workers=8080"], ("--workers=8080",)),
         (["--rows", "8080"], ("--rows", "8080")),

@@ -77,7 +77,7 @@ def test_env_is_merged_by_name_and_a_command_is_replaced(documents: Documents) -
 
 def test_a_canary_inherits_sidecars_and_args_and_overrides_its_own(documents: Documents) -> None:
     spec(documents)["predictor"]["containers"] = [
-        {"name": "side", "image": "seatrial/drift:0.1.0", "args": ["--port=9090"]}
+        {"name": "side", "image": "seatrial/drift:0.1.0", "args": ["--port=9095"]}
     ]
     play = with_canary(documents)
     stable, canary = play.arms

@@ -72,7 +72,7 @@ def test_what_is_not_played_is_listed(whole: Whole) -> None:
 
 
 def test_the_sidecar_gets_the_rows_and_its_event_is_kept(whole: Whole) -> None:
-    port = whole.status.arm("v1").ports["drift-detector"][9090]
+    port = whole.status.arm("v1").ports["drift-detector"][9095]
     columns = rows(400, seed=3)
     columns["amount"] = columns["amount"] * 0 + 9999.0
     gateway, path = whole.status.gateway, "/v2/models/fraud/infer"

@@ -44,7 +44,7 @@ def test_does_not_guess_abbreviated_flags() -> None:
     assert settings.http_port == 8080
 
 
-@pytest.mark.parametrize("url", ["localhost:9090", "https://x", "http://", "http://x:99999"])
+@pytest.mark.parametrize("url", ["localhost:9095", "https://x", "http://", "http://x:99999"])
 def test_refuses_a_tee_url_it_cannot_reach(url: str) -> None:
     with pytest.raises(UsageError, match="tee_url"):
         read_settings([f"--tee_url={url}"], {})

@@ -231,9 +231,13 @@ def test_refuses_shares_that_sum_above_a_hundred() -> None:
         (lambda s, _: predictor(s, canaryTrafficPercent=101), "is 101; set 0 to 100"),
         (
             lambda s, _: s["spec"]["predictor"]["containers"][0].update(
-                ports=[{"containerPort": 9090}]
+                ports=[{"containerPort": 9095}]
             ),
-            "the pod declares ports [8080, 9090]; Knative mode allows one",
+            "the pod declares ports [8080, 9095]; Knative mode allows one",
+        ),
+        (
+            lambda s, _: s["spec"]["predictor"]["containers"][0].update(args=["--port=9090"]),
+            "container drift-detector has port 9090, Knative's proxy's",
         ),
     ],
 )

@@ -181,7 +181,7 @@ def test_the_players_sidecar_is_found_beside_the_predictor() -> None:
         return ArmStatus(name, "stable", 0, 0, True, "", "", None, "", {}, {}, ports)
 
     arms = (
-        arm("v1", {"kserve-container": {8080: 21000}, "drift-detector": {9090: 21001}}),
+        arm("v1", {"kserve-container": {8080: 21000}, "drift-detector": {9095: 21001}}),
         arm("v2", {"kserve-container": {8080: 21002}}),
     )
 
@@ -205,6 +205,6 @@ def test_a_clusters_sidecar_is_found_by_its_port() -> None:
             "status": {"phase": "Running", "podIP": "10.0.0.7"},
         }
 
-    pods = {"v1": [pod("a", 8080, 9090)], "v2": [pod("b", 8080)]}
+    pods = {"v1": [pod("a", 8080, 9095)], "v2": [pod("b", 8080)]}
     found = cluster_targets(lambda selector: pods[selector.split("-")[1]])(ARMS)
-    assert [target.sidecar for target in found] == ["10.0.0.7:9090", None]
+    assert [target.sidecar for target in found] == ["10.0.0.7:9095", None]

@@ -118,7 +118,7 @@ def test_a_pod_that_comes_is_counted_and_one_that_went_is_not(site: Site) -> Non
 def test_other_namespaces_and_sidecars_of_the_pod_are_not_mixed_in(site: Site) -> None:
     site.scrape(BEGAN - 5)
     sidecar: list[tuple[str, dict[str, str], float]] = [("process_start_time_seconds", {}, 5.0)]
-    target = {"pod": "v1-a", "namespace": "seatrial", "instance": "10.0.0.1:9090"}
+    target = {"pod": "v1-a", "namespace": "seatrial", "instance": "10.0.0.1:9095"}
     site.server.scrape(BEGAN - 5, sidecar, **target)
     site.server.scrape(BEGAN - 5, site.stable.samples(), pod="v1-a", namespace="other")
     site.look(BEGAN)
