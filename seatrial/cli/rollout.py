@@ -16,6 +16,7 @@ from serving.rollout import (
     read_rollout,
     rolled_back,
     with_canary,
+    with_replicas,
     with_weight,
     without_canary,
     write_rollout,
@@ -32,9 +33,9 @@ NAME = click.argument("name")
 def rollout() -> None:
     """Edit the rollout.yaml in FOLDER by hand, or let a gate lead it by plan.yaml.
 
-    By hand: show, canary, weight, promote NAME, rollback, remove; `seatrial apply` or a commit
-    makes an edit happen. By a gate: start, then status, watch, pause, resume, approve, promote,
-    abort; history, replay, verify, simulate and plan look back and ahead.
+    By hand: show, canary, weight, replicas, promote NAME, rollback, remove; `seatrial apply` or a
+    commit makes an edit happen. By a gate: start, then status, watch, pause, resume, approve,
+    promote, abort; history, replay, verify, simulate and plan look back and ahead.
     """
 
 
@@ -62,6 +63,15 @@ def canary(folder: Path, name: str, storage_uri: str, percent: int) -> None:
 def weight(folder: Path, name: str, percent: int) -> None:
     """Give the canary NAME PERCENT of the traffic."""
     _edit(folder, lambda state: with_weight(state, name, percent))
+
+
+@rollout.command()
+@FOLDER
+@NAME
+@click.argument("pods", type=click.IntRange(1))
+def replicas(folder: Path, name: str, pods: int) -> None:
+    """Give the arm NAME that many PODS of its own."""
+    _edit(folder, lambda state: with_replicas(state, name, pods))
 
 
 @rollout.command()

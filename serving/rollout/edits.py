@@ -135,7 +135,8 @@ def _swapped(state: RolloutState, arm: Arm) -> RolloutState:
         raise _refuse(
             state,
             f"canary '{arm.name}' runs {arm.min_replicas} pods and stable '{state.stable.name}'"
-            f" {floor}; raise the canary's minReplicas to {floor} before it takes all traffic",
+            f" {floor}; raise the canary's minReplicas to {floor} ('seatrial rollout replicas')"
+            " before it takes all traffic",
         )
     if arm.storage_uri == state.stable.storage_uri:
         raise _refuse(

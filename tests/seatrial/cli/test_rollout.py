@@ -131,6 +131,19 @@ def test_without_a_gate_a_canary_is_promoted_by_hand(folder: Folder, invoke: Inv
     assert read_rollout(folder.path).stable.name == "v2"
 
 
+def test_a_canary_smaller_than_stable_is_promoted_once_it_is_as_large(
+    folder: Folder, invoke: Invoke
+) -> None:
+    folder.lease.release()
+    write_rollout(folder.path, with_weight(read_rollout(folder.path), "v2", 50))
+    assert invoke("replicas", "v1", "2").exit_code == 0
+    assert "'seatrial rollout replicas'" in str(failure(invoke("promote", "v2")))
+    assert invoke("replicas", "v2", "2").exit_code == 0
+    assert invoke("promote", "v2").exit_code == 0
+    promoted = read_rollout(folder.path)
+    assert [(arm.name, arm.min_replicas) for arm in promoted.arms] == [("v2", 4), ("v1", 2)]
+
+
 def test_history_lists_every_run(folder: Folder, invoke: Invoke) -> None:
     folder.until(Phase.DONE)
     found = json.loads(invoke("history", "--json").output)
