@@ -32,6 +32,7 @@ NEIGHBOURS = {
     "prometheus": Party("monitoring", {"app.kubernetes.io/name": "prometheus"}),
     "broker-ingress": Party("knative-eventing", {"eventing.knative.dev/brokerRole": "ingress"}),
     "broker-filter": Party("knative-eventing", {"eventing.knative.dev/brokerRole": "filter"}),
+    "channel-dispatcher": Party("knative-eventing", {"messaging.knative.dev/role": "dispatcher"}),
     "kfp": Party("kubeflow", {"app": "ml-pipeline"}),
     "metadata": Party("kubeflow", {"component": "metadata-grpc-server"}),
     "artifacts": Party("kubeflow", {"app": "seaweedfs"}),
