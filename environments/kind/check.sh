@@ -10,7 +10,6 @@ root=$(cd "$here/../.." && pwd)
 bundle=$(realpath "${1:?"give a bundle's folder"}")
 gateway=${GATEWAY:-envoy-gateway-system/kserve-ingress-gateway}
 python=$root/.venv/bin/python
-image=$(sed -n 's/^ *image: \(seatrial\/gate:.*\)$/\1/p' "$root/manifests/rendered/cpu.yaml" | head -1)
 readonly SECONDS_LIMIT=300
 readonly PORT=18080
 [[ -x "$python" ]] || { echo "error: no .venv; run 'make environments'" >&2; exit 2; }
@@ -42,31 +41,7 @@ kubectl apply --filename "$root/manifests/base/predictor/namespace.yaml"
 kubectl apply --dry-run=server --kustomize "$root" >/dev/null
 kubectl apply --kustomize "$root"
 
-# The bundle, on the claim, under the names of both arms.
-kubectl apply --namespace seatrial --filename - <<YAML
-apiVersion: v1
-kind: Pod
-metadata:
-  name: bundles
-spec:
-  automountServiceAccountToken: false
-  securityContext:
-    {runAsNonRoot: true, runAsUser: 10001, fsGroup: 10001, seccompProfile: {type: RuntimeDefault}}
-  containers:
-    - name: shell
-      image: $image
-      command: [sleep, "600"]
-      securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
-      volumeMounts: [{name: bundles, mountPath: /bundles}]
-  volumes: [{name: bundles, persistentVolumeClaim: {claimName: seatrial-bundles}}]
-YAML
-kubectl wait --namespace seatrial --for=condition=Ready pod/bundles --timeout=120s
-for arm in v1 v2; do
-  kubectl exec --namespace seatrial bundles -- mkdir -p "/bundles/fraud/$arm"
-  tar --create --directory "$bundle" . |
-    kubectl exec --stdin --namespace seatrial bundles -- tar --extract --directory "/bundles/fraud/$arm"
-done
-kubectl delete pod bundles --namespace seatrial --wait=false
+"$root/manifests/put-bundle.sh" "$bundle" fraud/v1 fraud/v2
 
 until_equal "ready pods of v1" 1 ready v1
 kubectl rollout status deployment/seatrial-gate --namespace seatrial --timeout=120s

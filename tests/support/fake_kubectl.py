@@ -1,13 +1,18 @@
-"""kubectl for tests, as a program: applies a rollout, and its route follows a moment later.
+"""kubectl for tests, as a program: applies a rollout, and its route follows a moment later; runs
+the pod that puts a bundle on a claim.
 
-What it keeps lies in the file that KUBECTL_STATE names. It ends with an error on any other use.
+What it keeps lies in the file that KUBECTL_STATE names, the claim in the folder beside it. It ends
+with an error on any other use.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +35,22 @@ def main(words: list[str]) -> None:
         case ["get", "deployment", name, "--output=json"]:
             there = name.split("-")[1] in state["route"]
             sys.stdout.write(json.dumps({"status": {"readyReplicas": 1} if there else {}}))
+        case ["get", "deployments", "--output", _]:
+            sys.stdout.write(os.environ.get("KUBECTL_IMAGES", ""))
+        case ["apply", "--filename", "-"]:
+            state["pod"] = yaml.safe_load(sys.stdin)
+        case ["wait", "--for=condition=Ready", "pod/put-bundle", _]:
+            assert state["pod"]["metadata"]["name"] == "put-bundle"
+        case ["exec", "--stdin", "put-bundle", "--", "sh", "-c", script, path]:
+            claim = kept.with_name("claim")
+            sent = sys.stdin.buffer.read()
+            with tarfile.open(fileobj=io.BytesIO(sent)) as archive:
+                # The kubelet has made the folder, as root: tar fails to set its mode.
+                assert "." not in archive.getnames(), "an entry for the folder itself"
+            script = script.replace("/bundles", str(claim))
+            subprocess.run(["sh", "-c", script, path], input=sent, check=True)
+        case ["delete", "pod", "put-bundle", "--ignore-not-found", "--wait=false"]:
+            state["deleted"] = True
         case _:
             sys.exit(f"unknown: {words}")
     kept.write_text(json.dumps(state))
