@@ -1,10 +1,10 @@
 """The doctor against an API server that serves recorded documents.
 
-discovery.json is what an API server of Kubernetes 1.36.2 answered, with the CRDs of KServe (the branch
-that becomes 0.21), Knative Serving, Gateway API 1.5.1, Envoy Gateway 1.8.3, Knative Eventing 1.22.2,
-the Prometheus operator 0.93.0, cert-manager 1.17.4 and KFP 2.17.0. In objects.json its version, its
-Gateway, and KServe's ConfigMap and CRD, cut to what is read, are recorded too; nodes, claims, quotas
-and the two Deployments are by hand.
+discovery.json is what an API server of Kubernetes 1.36.2 answered, with the CRDs of KServe (the
+branch that becomes 0.21), Knative Serving, Gateway API 1.5.1, Envoy Gateway 1.8.3, Knative Eventing
+1.22.2, the Prometheus operator 0.93.0, cert-manager 1.17.4 and KFP 2.17.0. In objects.json its
+version, its Gateway, and KServe's ConfigMap and CRD, cut to what is read, are recorded too; nodes,
+claims, quotas and the two Deployments are by hand.
 """
 
 from __future__ import annotations
