@@ -21,7 +21,9 @@ import yaml
 
 def main(words: list[str]) -> None:
     kept = Path(os.environ["KUBECTL_STATE"])
-    state = json.loads(kept.read_text()) if kept.exists() else {"route": {"v1": None}, "asked": {}}
+    state: dict[str, Any] = {"route": {"v1": None}, "asked": {}}
+    if kept.exists():
+        state = json.loads(kept.read_text())
     if words[:2] != ["--namespace", "seatrial"]:
         sys.exit(f"another namespace: {words}")
     match words[2:]:
