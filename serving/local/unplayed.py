@@ -92,8 +92,9 @@ def _runtime(spec: Tree, where: str) -> Iterator[str]:
 
 
 def _container(data: Tree, where: str, played: set[str] = CONTAINER_PLAYED) -> Iterator[str]:
-    for field in data:
-        if field not in played:
+    for field, value in data.items():
+        # An empty mapping asks for nothing: KServe's webhook leaves one in a canary.
+        if field not in played and value != {}:
             yield f"{where}.{field}"
     for field in data.get("readinessProbe") or {}:
         if field not in PROBE_PLAYED:
