@@ -68,6 +68,7 @@ kubectl wait --namespace kserve --for=condition=Available deployment/kserve-cont
 # Standard mode, and weights on HTTPRoutes: both are off as shipped.
 kubectl get configmap inferenceservice-config --namespace kserve --output yaml |
   sed -e 's/"enableGatewayApi": false/"enableGatewayApi": true/' \
+    -e 's/"disableIstioVirtualHost": false/"disableIstioVirtualHost": true/' \
     -e 's/"defaultDeploymentMode": "[A-Za-z]*"/"defaultDeploymentMode": "Standard"/' |
   kubectl replace --filename -
 kubectl rollout restart --namespace kserve deployment/kserve-controller-manager
