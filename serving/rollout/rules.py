@@ -22,6 +22,8 @@ MODE = "serving.kserve.io/deploymentMode"
 AUTOSCALER = "serving.kserve.io/autoscalerClass"
 SERVER = "kserve-container"
 VISIBILITY = "networking.kserve.io/visibility"
+BACKEND = "-predictor"
+"""Ends the name of the Service that the route sends an arm's requests to."""
 RESERVED = (SERVER, "transformer-container")
 _AUTOSCALERS = ("external", "hpa", "keda", "none")
 _AUTOSCALED = ("maxReplicas", "scaleTarget", "scaleMetric", "autoScaling")
@@ -310,6 +312,25 @@ def _canary_route(view: View) -> Iterator[str]:
         yield f"label {VISIBILITY} is cluster-local, where canaries get nothing; remove it"
 
 
+def _spoken_to_in_the_clear(view: View) -> Iterator[str]:
+    """No webhook: a BackendTLSPolicy targets Services by name, and KServe names one after every
+    version. One that is missing while others are listed gets plain bytes where it awaits TLS."""
+    prefix = f"{view.service['metadata']['name']}-"
+    listed = {
+        target["name"]
+        for document in view.documents
+        if document["kind"] == "BackendTLSPolicy"
+        for target in (document.get("spec") or {}).get("targetRefs") or ()
+        if re.fullmatch(f"{prefix}.+{BACKEND}", str(target.get("name")))
+    }
+    for name in (view.predictor.get("name"), *(c.get("name") for _, c in view.named_canaries())):
+        if listed and name and f"{prefix}{name}{BACKEND}" not in listed:
+            yield (
+                f"no BackendTLSPolicy lists the Service {prefix}{name}{BACKEND}, so the gateway"
+                f" would speak to '{name}' in the clear; list it"
+            )
+
+
 def _ready_without_pods(view: View) -> Iterator[str]:
     """Kubernetes calls a Deployment available from replicas - maxUnavailable ready pods on
     (ResolveFenceposts), and KServe then moves the route to it: with none, to nobody."""
@@ -372,5 +393,6 @@ RULES: tuple[Callable[[View], Iterator[str]], ...] = (
     _canary_replicas,
     _canary_autoscaling,
     _canary_route,
+    _spoken_to_in_the_clear,
     _ready_without_pods,
 )

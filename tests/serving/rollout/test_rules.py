@@ -246,6 +246,22 @@ def test_refuses_what_knative_mode_lacks(edit: Edit, message: str) -> None:
     assert message in refused(documents, edit)
 
 
+@pytest.mark.parametrize("role", ["stable", "canary"])
+def test_refuses_a_version_that_the_gateway_would_speak_to_in_the_clear(role: str) -> None:
+    documents = list(
+        merge(
+            read_documents(ROOT / "manifests" / "rendered" / "production.yaml"),
+            to_patch(story()["10 %"]),
+        )
+    )
+
+    def edit(service: dict[str, Any], _: dict[str, Any]) -> None:
+        spec = service["spec"]
+        (spec if role == "stable" else spec["canary"][0])["predictor"]["name"] = "v16"
+
+    assert "no BackendTLSPolicy lists the Service fraud-v16-predictor" in refused(documents, edit)
+
+
 def test_refuses_a_new_name_on_an_unchanged_model() -> None:
     before = by_kind(played("stable"), "InferenceService")
     after = copy.deepcopy(before)
