@@ -12,6 +12,7 @@ from typing import Any, Literal
 from serving.errors import ManifestError
 from serving.local.overlay import Tree, canary_predictor, pod_containers
 from serving.local.unplayed import not_played
+from serving.rollout.state import service_of
 
 Role = Literal["stable", "canary", "leaving"]
 MODEL_CONTAINER = "kserve-container"
@@ -188,7 +189,7 @@ def _arm(
     uri = predictor.get("model", {}).get("storageUri")
     if not uri:
         raise ManifestError(f"{where}: model.storageUri is missing; name a bundle")
-    service = f"{metadata['name']}-{name}-predictor"
+    service = service_of(metadata["name"], name)
     labels = {
         **metadata.get("labels", {}),
         **runtime["spec"].get("labels", {}),

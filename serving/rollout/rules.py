@@ -16,14 +16,12 @@ from typing import Any
 
 from serving.errors import ManifestError
 from serving.rollout.dialects import KIND
-from serving.rollout.state import NAME, Dialect
+from serving.rollout.state import NAME, Dialect, service_of
 
 MODE = "serving.kserve.io/deploymentMode"
 AUTOSCALER = "serving.kserve.io/autoscalerClass"
 SERVER = "kserve-container"
 VISIBILITY = "networking.kserve.io/visibility"
-BACKEND = "-predictor"
-"""Ends the name of the Service that the route sends an arm's requests to."""
 RESERVED = (SERVER, "transformer-container")
 _AUTOSCALERS = ("external", "hpa", "keda", "none")
 _AUTOSCALED = ("maxReplicas", "scaleTarget", "scaleMetric", "autoScaling")
@@ -34,7 +32,7 @@ _SCHEMES = (
 
 QUEUE_PROXY = (8008, 8012, 8013, 8022, 8112, 9090, 9091)
 """Ports of the proxy that Knative puts into a pod (its pkg/networking/constants.go)."""
-_PORT_FLAG = re.compile(r"--\w*port=(\d+)")
+_PORT_FLAG = re.compile(r"--[\w-]*port[= ](\d+)")
 
 Object = Mapping[str, Any]
 
@@ -315,19 +313,26 @@ def _canary_route(view: View) -> Iterator[str]:
 def _spoken_to_in_the_clear(view: View) -> Iterator[str]:
     """No webhook: a BackendTLSPolicy targets Services by name, and KServe names one after every
     version. One that is missing while others are listed gets plain bytes where it awaits TLS."""
-    prefix = f"{view.service['metadata']['name']}-"
+    service = view.service["metadata"]["name"]
+    others = [
+        f"{d['metadata']['name']}-"
+        for d in view.documents
+        if d["kind"] == KIND and d["metadata"]["name"].startswith(f"{service}-")
+    ]
     listed = {
-        target["name"]
+        target.get("name", "")
         for document in view.documents
         if document["kind"] == "BackendTLSPolicy"
         for target in (document.get("spec") or {}).get("targetRefs") or ()
-        if re.fullmatch(f"{prefix}.+{BACKEND}", str(target.get("name")))
     }
-    for name in (view.predictor.get("name"), *(c.get("name") for _, c in view.named_canaries())):
-        if listed and name and f"{prefix}{name}{BACKEND}" not in listed:
+    if not any(n.startswith(f"{service}-") and not n.startswith(tuple(others)) for n in listed):
+        return
+    for predictor in (view.predictor, *(found for _, found in view.named_canaries())):
+        name = predictor.get("name")
+        if name and service_of(service, name) not in listed:
             yield (
-                f"no BackendTLSPolicy lists the Service {prefix}{name}{BACKEND}, so the gateway"
-                f" would speak to '{name}' in the clear; list it"
+                f"no BackendTLSPolicy lists the Service {service_of(service, name)}, so the"
+                f" gateway would speak to '{name}' in the clear; list it"
             )
 
 

@@ -21,6 +21,11 @@ class Dialect(Enum):
     """`spec.predictor.canaryTrafficPercent`: the file holds the newest model only."""
 
 
+def service_of(service: str, name: str) -> str:
+    """The Deployment and the Service that KServe makes for an arm (PredictorServiceName)."""
+    return f"{service}-{name}-predictor"
+
+
 LATEST = "latest"
 """Name of the Knative arm that the file describes (Knative's own traffic tag)."""
 PREVIOUS = "prev"

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
 from serving.rollout import with_canary, with_weight, without_canary
 from tests.e2e.site import ClusterSite, LocalSite, open_site
-from tests.support import fake_kubectl
+from tests.support.fake_kubectl import installed
 from tests.support.tiny import tiny_bundle
-
-KUBECTL = Path(fake_kubectl.__file__)
 
 
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClusterSite:
-    binary = tmp_path / "bin" / "kubectl"
-    binary.parent.mkdir()
-    binary.write_text(f"#!{sys.executable}\n{KUBECTL.read_text('utf-8')}")
-    binary.chmod(0o755)
-    monkeypatch.setenv("KUBECTL_STATE", str(tmp_path / "kept.json"))
-    monkeypatch.setenv("PATH", f"{binary.parent}:/usr/bin:/bin")
+    for name, value in installed(tmp_path).items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("SEATRIAL_GATEWAY", "http://127.0.0.1:1")
     monkeypatch.setenv("SEATRIAL_BUNDLE", str(tiny_bundle(tmp_path / "bundles").path))
     found = open_site(tmp_path / "site")

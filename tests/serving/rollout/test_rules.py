@@ -239,6 +239,12 @@ def test_refuses_shares_that_sum_above_a_hundred() -> None:
             lambda s, _: s["spec"]["predictor"]["containers"][0].update(args=["--port=9090"]),
             "container drift-detector has port 9090, Knative's proxy's",
         ),
+        (
+            lambda s, _: s["spec"]["predictor"]["containers"][0].update(
+                args=["--grpc-port", "9091"]
+            ),
+            "container drift-detector has port 9091, Knative's proxy's",
+        ),
     ],
 )
 def test_refuses_what_knative_mode_lacks(edit: Edit, message: str) -> None:
@@ -260,6 +266,15 @@ def test_refuses_a_version_that_the_gateway_would_speak_to_in_the_clear(role: st
         (spec if role == "stable" else spec["canary"][0])["predictor"]["name"] = "v16"
 
     assert "no BackendTLSPolicy lists the Service fraud-v16-predictor" in refused(documents, edit)
+
+
+def test_a_policy_for_another_service_says_nothing_of_this_one() -> None:
+    documents = list(read_documents(ROOT / "manifests" / "rendered" / "production.yaml"))
+    policy = by_kind(documents, "BackendTLSPolicy")
+    policy["spec"]["targetRefs"] = [
+        {"group": "", "kind": "Service", "name": "fraud-cpu-v1-predictor"}
+    ]
+    check_rules(documents, FILE)
 
 
 def test_refuses_a_new_name_on_an_unchanged_model() -> None:
